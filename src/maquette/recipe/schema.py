@@ -1,0 +1,354 @@
+"""The recipe: every key a YAML file may hold, with its type, its range and what it does.
+
+Start at `Recipe` at the bottom; the sections above it are in the order of the file. Values are
+frozen once read. Unknown keys are errors. The sentence under a field is its documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Activation = Literal["relu", "gelu", "silu", "mish", "selu", "tanh", "leaky_relu"]
+ModelName = Literal[
+    "mlp",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+]
+
+
+class Section(BaseModel):
+    """What every section shares: frozen values, no unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
+
+
+class SplitRule(Section):
+    """How rows or images are dealt to train, validation and test."""
+
+    method: Literal["auto", "stratified", "random", "grouped", "time", "column"] = "auto"
+    """`auto` is stratified for classes and random for numbers; `time` keeps the latest for test."""
+    column: str | None = None
+    """The group, time or split column; needed by `grouped`, `time` and `column`."""
+
+    @model_validator(mode="after")
+    def _column_where_needed(self) -> Self:
+        if self.method in ("grouped", "time", "column") and self.column is None:
+            raise ValueError(
+                f"split method {self.method!r} needs split.column, the name of a column"
+            )
+        return self
+
+
+class Splitting(Section):
+    """The three ratios and the rule; shared by tables and images."""
+
+    train_split: Fraction = 0.7
+    """Share of the samples to learn from."""
+    validation_split: Fraction = 0.15
+    """Share that early stopping and checkpoint choice look at."""
+    test_split: Fraction = 0.15
+    """Share that only the final evaluation looks at."""
+    split: SplitRule = SplitRule()
+    """Which rule deals the samples."""
+    tolerance: Fraction = 0.0
+    """Largest share of bad rows or files that may be set aside before the run refuses the data."""
+
+    @model_validator(mode="after")
+    def _splits_sum_to_one(self) -> Self:
+        total = self.train_split + self.validation_split + self.test_split
+        if abs(total - 1) > 1e-6:
+            rest = 1 - self.train_split - self.validation_split
+            fix = f"; test_split: {rest:.4g} would do" if 0 <= rest <= 1 else ""
+            raise ValueError(
+                f"train_split {self.train_split:g} + validation_split {self.validation_split:g} + "
+                f"test_split {self.test_split:g} = {total:g}, expected 1{fix}"
+            )
+        for name in ("train_split", "validation_split", "test_split"):
+            if getattr(self, name) == 0 and self.split.method != "column":
+                raise ValueError(f"{name} is 0; every split needs samples, give it at least 0.05")
+        return self
+
+
+class TabularPreprocessing(Section):
+    """How columns become numbers; fitted on the training rows only."""
+
+    normalize: bool = True
+    """Put numeric columns on one scale, by the method of `scaling`."""
+    scaling: Literal["standard", "robust", "quantile"] = "standard"
+    """Mean and deviation; median and quartiles with a smooth clip; or ranks to a normal curve."""
+    handle_missing: Literal["median", "mean", "zero", "error"] = "median"
+    """What stands in for a missing number; missing categories have their own slot."""
+    missing_indicator: bool = True
+    """Add a 0/1 column for each numeric column that has missing values in the training rows."""
+    categorical_encoding: Literal["onehot", "ordinal", "embedding"] = "onehot"
+    """How categories enter the network; unseen categories have a slot of their own in all three."""
+    max_categories: Annotated[int, Field(ge=2)] = 1000
+    """Rarer categories than this many share the slot of the unseen."""
+
+
+class TabularData(Splitting):
+    """A CSV or Parquet table."""
+
+    path: str
+    """The file, relative to where the command runs, or `catalogue:NAME` for a known data set."""
+    schema_path: str | None = Field(default=None, alias="schema")
+    """A JSON Schema of one row; inferred from the data when absent."""
+    target_column: str
+    """The column to predict."""
+    target_type: Literal["auto", "class", "number"] = "auto"
+    """`auto`: text and small whole numbers are classes, other numbers are regressed."""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns the model must not see: identifiers, leaks, free text."""
+    categorical_columns: tuple[str, ...] = ()
+    """Numeric-looking columns to be read as categories (postal codes, years as labels)."""
+    missing_values: tuple[str, ...] = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+    """Cells that mean "no value"."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """The character between cells of a CSV."""
+    encoding: str = "utf-8"
+    """The text encoding of a CSV."""
+    preprocessing: TabularPreprocessing = TabularPreprocessing()
+
+
+class Augmentation(Section):
+    """Random changes of training images, each a pure function of (seed, epoch, sample)."""
+
+    horizontal_flip: bool = False
+    """Mirror left and right, half of the time."""
+    vertical_flip: bool = False
+    """Mirror top and bottom, half of the time."""
+    rotation_range: Annotated[int, Field(ge=0, le=180)] = 0
+    """Rotate by up to this many degrees either way."""
+    translate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Move by up to this share of the side."""
+    scale: tuple[Annotated[float, Field(gt=0.1, le=4)], Annotated[float, Field(gt=0.1, le=4)]] = (
+        1.0,
+        1.0,
+    )
+    """Zoom by a factor drawn from this range."""
+    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Multiply the brightness by 1 ± this."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Multiply the contrast by 1 ± this."""
+    saturation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Multiply the colourfulness by 1 ± this."""
+    erase: Fraction = 0.0
+    """Probability of hiding one rectangle of 2 to 20 % of the image (random erasing)."""
+    normalize: bool = True
+    """Subtract the mean and divide by the deviation of the training pixels (not random)."""
+
+    @model_validator(mode="after")
+    def _scale_in_order(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale {list(self.scale)} must be [smallest, largest]")
+        return self
+
+
+class ImageData(Splitting):
+    """Class folders (`path/<class>/<image>`) or a CSV manifest of image paths and labels."""
+
+    path: str
+    """The folder or manifest, relative to where the command runs, or `catalogue:NAME`."""
+    image_size: tuple[Annotated[int, Field(ge=4, le=2048)], Annotated[int, Field(ge=4, le=2048)]]
+    """[height, width] in pixels of what the network sees."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How other shapes become `image_size`: fill and cut the middle, pad with grey, distort."""
+    image_column: str = "image"
+    """Manifest column with paths, relative to the manifest."""
+    label_column: str = "label"
+    """Manifest column with class names."""
+    max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
+    """Larger images are refused before they are decoded."""
+    augmentation: Augmentation = Augmentation()
+
+
+class Data(Section):
+    """Exactly one of the two."""
+
+    tabular: TabularData | None = None
+    image: ImageData | None = None
+
+
+class Architecture(Section):
+    """The shape of the network; keys that a model does not have are refused for it."""
+
+    input_dim: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Inputs after preprocessing; `auto` counts them, a number is checked against the data."""
+    hidden_layers: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
+    """mlp: the width of each hidden layer."""
+    normalization: Literal["none", "batch", "layer"] = "none"
+    """mlp: what follows each linear layer."""
+    embedding_dim: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """mlp: width of a category's embedding; `auto` is min(50, round(1.6 n^0.56))."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of hidden units switched off in training."""
+    activation: Activation = "relu"
+    """The non-linearity of an mlp; ResNet (ReLU) and EfficientNet (SiLU) keep their own."""
+    stem: Literal["auto", "standard", "small"] = "auto"
+    """vision: `small` keeps the resolution at the start; `auto` takes it for sides up to 64."""
+    base_width: Annotated[int, Field(ge=8, le=256)] = 64
+    """resnet: channels of the first stage (64 is the paper's)."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """vision: stochastic depth, the largest probability of skipping a block."""
+    weights: str | None = None
+    """vision: a local torchvision or timm weight file (.safetensors, .pt, .pth) to start from."""
+
+
+class Model(Section):
+    """Which network."""
+
+    type: Literal["tabular", "vision"]
+    """The task: tables or images."""
+    name: ModelName
+    """The network's name."""
+    architecture: Architecture = Architecture()
+
+    @model_validator(mode="after")
+    def _name_fits_type(self) -> Self:
+        if (self.type == "tabular") != (self.name == "mlp"):
+            allowed = "mlp" if self.type == "tabular" else "a resnet or an efficientnet"
+            raise ValueError(
+                f"model {self.name!r} is not of type {self.type!r}; expected {allowed}"
+            )
+        return self
+
+
+class EarlyStopping(Section):
+    """Stop when the watched number has not improved for `patience` epochs."""
+
+    enabled: bool = True
+    patience: Annotated[int, Field(ge=1)] = 20
+    monitor: str = "valid/loss"
+    """`valid/` and a metric, for example valid/loss, valid/accuracy, valid/rmse."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest change that counts as better."""
+
+
+class Checkpoint(Section):
+    """What is saved during a run; also where a killed run resumes."""
+
+    enabled: bool = True
+    save_best: bool = True
+    """Ship the epoch that was best by `early_stopping.monitor`; otherwise the last."""
+    path: str | None = None
+    """Folder for checkpoints; by default `checkpoints/` in the run folder."""
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Also save after this many optimiser steps (always after an epoch)."""
+
+
+class Training(Section):
+    """How the network learns."""
+
+    epochs: Annotated[int, Field(ge=1)] = 50
+    """Passes over the training samples."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Samples per micro-batch; the effective batch is batch_size × accumulate."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate."""
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
+    loss: Literal["auto", "cross_entropy", "focal", "mse", "mae", "huber"] = "auto"
+    """`auto` is cross-entropy for classes and mean squared error for numbers."""
+    early_stopping: EarlyStopping = EarlyStopping()
+    checkpoint: Checkpoint = Checkpoint()
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled decay (sgd: plain); never on biases, norms and embeddings."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """sgd and rmsprop."""
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """The learning rate after warm-up, per optimiser step, down to `final_learning_rate`."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs (fractions allowed) of linear warm-up."""
+    final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """cross_entropy: share of the target spread over all classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by the inverse of its share in the training rows."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches per optimiser step; gradients equal those of the whole batch."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest global gradient norm."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep, evaluate and ship an exponential moving average of the weights."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` is fp32 on the CPU, bf16 on GPUs that have it, fp32 elsewhere."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """Optimiser steps between progress updates."""
+
+    @model_validator(mode="after")
+    def _rates_in_order(self) -> Self:
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate:g} is above "
+                f"learning_rate {self.learning_rate:g}"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs}"
+            )
+        return self
+
+
+class Evaluation(Section):
+    """What is measured once the network is trained."""
+
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 500
+    """Resamples behind each interval; 0 leaves the intervals out."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Coverage of the intervals."""
+    baselines: bool = True
+    """Also score the majority class or mean, and scikit-learn's boosted trees."""
+    probes: Annotated[int, Field(ge=16, le=64)] = 32
+    """Test inputs stored in the bundle with their answers (fewer when the split is smaller)."""
+
+
+class Tracking(Section):
+    """The MLflow mirror of the run folder."""
+
+    enabled: bool = True
+    experiment: str = "maquette"
+    register_model: bool = Field(default=True, alias="register")
+    """Register the bundle under the recipe's name when the run ends well."""
+
+
+class Recipe(Section):
+    """A whole recipe: data, model, training, and what happens around them."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    """Names the run folder and the registered model: letters, digits, dot, dash, underscore."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """The one source of randomness."""
+    deterministic: bool = True
+    """Refuse operations whose result changes from run to run."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    runs_dir: str = "runs"
+    """Where run folders are made."""
+    debug: bool = False
+    """Check shapes and finiteness inside the loop too; slower."""
+    data: Data
+    model: Model
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _data_fits_model(self) -> Self:
+        wanted, other = (
+            ("tabular", "image") if self.model.type == "tabular" else ("image", "tabular")
+        )
+        if getattr(self.data, wanted) is None:
+            raise ValueError(f"model.type is {self.model.type!r}, so data.{wanted} must be given")
+        if getattr(self.data, other) is not None:
+            raise ValueError(
+                f"model.type is {self.model.type!r}, so data.{other} is not used; remove it"
+            )
+        return self
