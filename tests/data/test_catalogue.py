@@ -1,0 +1,289 @@
+"""Data sets by name: checksums, caching, and what happens when something is missing or broken."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maquette.data.catalogue import CATALOGUE, DataSet, materialise, resolve, unpack
+from maquette.errors import DataError, RunError, UsageError
+
+DATA_MIRROR = os.environ.get("MAQUETTE_DATA_MIRROR")
+needs_mirror = pytest.mark.skipif(not DATA_MIRROR, reason="MAQUETTE_DATA_MIRROR is not set")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty mirror folder and an empty cache."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    monkeypatch.setenv("MAQUETTE_DATA_MIRROR", str(folder))
+    monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def server(mirror: Path) -> Iterator[str]:
+    """The mirror behind HTTP."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(mirror))) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+def data_set_of(content: bytes, file: str = "folder/table.csv", member: str = "") -> DataSet:
+    return DataSet(
+        about="a test table",
+        file=file,
+        member=member,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        licence="CC0",
+        source="written by the test",
+    )
+
+
+def put(mirror: Path, content: bytes, file: str = "folder/table.csv") -> None:
+    (mirror / file).parent.mkdir(parents=True, exist_ok=True)
+    (mirror / file).write_bytes(content)
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_other_paths_are_left_alone():
+    assert resolve("data/sample/iris.csv") == Path("data/sample/iris.csv")
+
+
+def test_unknown_name_lists_the_catalogue():
+    with pytest.raises(UsageError) as error:
+        resolve("catalogue:penguin")
+    assert str(error.value) == (
+        "Unknown data set 'penguin'. Did you mean 'penguins'? Available: adult, "
+        "california_housing, digits, penguins, sign_digits, wine_quality."
+    )
+
+
+def test_a_file_is_fetched_once_and_then_needs_no_mirror(
+    mirror: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put(mirror, b"a,b\n1,2\n")
+    data_set = data_set_of(b"a,b\n1,2\n")
+    path = materialise("toy", data_set)
+    assert path.name == "table.csv"
+    assert path.read_bytes() == b"a,b\n1,2\n"
+
+    monkeypatch.delenv("MAQUETTE_DATA_MIRROR")
+    assert materialise("toy", data_set) == path
+
+
+def test_a_cached_file_that_changed_is_fetched_again(mirror: Path):
+    put(mirror, b"a,b\n1,2\n")
+    path = materialise("toy", data_set_of(b"a,b\n1,2\n"))
+    path.write_bytes(b"a,b\n1,")
+    assert materialise("toy", data_set_of(b"a,b\n1,2\n")).read_bytes() == b"a,b\n1,2\n"
+
+
+def test_no_mirror_names_the_variable_the_file_and_its_checksum(
+    mirror: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("MAQUETTE_DATA_MIRROR")
+    with pytest.raises(DataError) as error:
+        resolve("catalogue:penguins")
+    assert str(error.value) == (
+        "MAQUETTE_DATA_MIRROR is not set, and tabular/penguins_train.csv is not in the cache yet. "
+        "Set MAQUETTE_DATA_MIRROR to a folder or an http(s) address that holds "
+        "tabular/penguins_train.csv "
+        "(sha256 ed87b5df3647fd28ab269b6558ce05f94216a08dbf8b4cb84ecdeb44870c21c1, 43670 bytes; "
+        "GitHub allisonhorst/palmerpenguins, penguins_raw.csv (80 % of the rows); licence CC0)."
+    )
+
+
+def test_missing_in_the_mirror_names_the_place(mirror: Path):
+    data_set = data_set_of(b"x")
+    with pytest.raises(DataError) as error:
+        materialise("toy", data_set)
+    assert str(error.value) == (
+        f"Could not read {mirror}/folder/table.csv: No such file or directory. "
+        "MAQUETTE_DATA_MIRROR must name a folder or an http(s) address that holds "
+        f"folder/table.csv (sha256 {data_set.sha256})."
+    )
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,3\n", b"a,b\n", b"a,b\n1,2\n1,2\n"])
+def test_wrong_bytes_are_refused_and_not_kept(mirror: Path, tmp_path: Path, content: bytes):
+    put(mirror, content)
+    with pytest.raises(DataError, match=r"is not the file the catalogue knows: sha256 .* expected"):
+        materialise("toy", data_set_of(b"a,b\n1,2\n"))
+    assert everything_in(tmp_path / "cache") == []
+
+
+def test_http_mirror(mirror: Path, server: str, monkeypatch: pytest.MonkeyPatch):
+    put(mirror, b"a,b\n1,2\n")
+    monkeypatch.setenv("MAQUETTE_DATA_MIRROR", server + "/")
+    assert materialise("toy", data_set_of(b"a,b\n1,2\n")).read_bytes() == b"a,b\n1,2\n"
+
+
+def test_http_mirror_without_the_file(mirror: Path, server: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MAQUETTE_DATA_MIRROR", server)
+    with pytest.raises(DataError) as error:
+        materialise("toy", data_set_of(b"a,b\n1,2\n"))
+    assert str(error.value).startswith(
+        f"Could not read {server}/folder/table.csv: the server answered 404 File not found. "
+        "MAQUETTE_DATA_MIRROR must name"
+    )
+
+
+def test_http_mirror_that_is_down(mirror: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MAQUETTE_DATA_MIRROR", "http://127.0.0.1:9")
+    with pytest.raises(DataError, match=r"Could not read http://127.0.0.1:9/folder/table.csv: .*"):
+        materialise("toy", data_set_of(b"a,b\n1,2\n"))
+
+
+def test_cache_that_cannot_be_made_names_the_variable(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path / "occupied"))
+    with pytest.raises(RunError, match="name another cache folder with MAQUETTE_CACHE=FOLDER"):
+        materialise("digits", CATALOGUE["digits"])
+
+
+def zip_of(path: Path, members: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path.read_bytes()
+
+
+def test_zip_opens_at_its_member_and_keeps_no_archive(mirror: Path, tmp_path: Path):
+    content = zip_of(
+        tmp_path / "z.zip", {"index.csv": b"image\nimages/1.png\n", "images/1.png": b"1"}
+    )
+    put(mirror, content, "toy/toy.zip")
+    manifest = materialise("toy", data_set_of(content, "toy/toy.zip", "index.csv"))
+    assert (manifest.parent / "images/1.png").read_bytes() == b"1"
+    assert everything_in(manifest.parent) == ["images/1.png", "index.csv"]
+
+
+def test_wrong_zip_leaves_nothing(mirror: Path, tmp_path: Path):
+    put(mirror, b"not the zip", "toy/toy.zip")
+    with pytest.raises(DataError, match="is not the file the catalogue knows"):
+        materialise("toy", data_set_of(b"the zip", "toy/toy.zip", "index.csv"))
+    assert [p.name for p in (tmp_path / "cache/data").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../escape.txt", "/escape.txt", "a/../../escape.txt", "..\\e.txt"]
+)
+def test_zip_member_that_escapes_is_refused(tmp_path: Path, name: str):
+    zip_of(tmp_path / "z.zip", {"fine.txt": b"", name: b""})
+    with pytest.raises(DataError, match="points outside the folder it is unpacked into"):
+        unpack(tmp_path / "z.zip", tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_zip_with_a_link_is_refused(tmp_path: Path):
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr(link, "/etc")
+    with pytest.raises(DataError, match="the member 'link', which points outside"):
+        unpack(tmp_path / "z.zip", tmp_path / "into")
+
+
+def test_damaged_zip_is_named(tmp_path: Path):
+    (tmp_path / "z.zip").write_bytes(b"PK not really")
+    with pytest.raises(
+        DataError, match=r"z\.zip is not a whole zip file: File is not a zip file\."
+    ):
+        unpack(tmp_path / "z.zip", tmp_path / "into")
+
+
+def test_digits_are_the_scans_of_scikit_learn(mirror: Path):
+    from sklearn.datasets import load_digits
+
+    folder = resolve("catalogue:digits")
+    assert sorted(p.name for p in folder.iterdir()) == list("0123456789")
+    files = sorted(folder.rglob("*.png"), key=lambda p: p.name)
+    digits = load_digits()
+    assert [int(p.parent.name) for p in files] == digits.target.tolist()
+    pixels = np.stack([np.asarray(Image.open(p)) for p in files])
+    np.testing.assert_array_equal(np.round(pixels * (16 / 255)), digits.images)
+
+
+def test_a_killed_write_leaves_nothing_under_the_final_name(mirror: Path, tmp_path: Path):
+    command = "from maquette.data.catalogue import resolve; resolve('catalogue:digits')"
+    process = subprocess.Popen([sys.executable, "-c", command])
+    cache = tmp_path / "cache/data"
+    while not list(cache.glob(".digits-*.part/3")) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    final = cache / f"digits-{CATALOGUE['digits'].sha256[:12]}"
+    assert not final.exists() or len(list(final.rglob("*.png"))) == 1797
+    assert len(list(resolve("catalogue:digits").rglob("*.png"))) == 1797
+
+
+def test_two_processes_may_write_at_once(mirror: Path):
+    command = "from maquette.data.catalogue import resolve; print(resolve('catalogue:digits'))"
+    start = partial(subprocess.Popen, [sys.executable, "-c", command], stdout=subprocess.PIPE)
+    answers = [p.communicate()[0] for p in (start(), start())]
+    assert answers[0] == answers[1]
+    assert len(list(Path(answers[0].decode().strip()).rglob("*.png"))) == 1797
+
+
+def test_reading_the_catalogue_imports_nothing_heavy():
+    heavy = ["torch", "sklearn", "PIL", "numpy", "urllib.request"]
+    command = (
+        "import sys; from maquette.data.catalogue import resolve; resolve('x.csv'); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert answer.stdout == "[]\n", answer.stderr
+
+
+@pytest.mark.data
+@needs_mirror
+@pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if entry.file])
+def test_every_entry_is_in_the_mirror(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path))
+    path = resolve(f"catalogue:{name}")
+    assert path.stat().st_size > 1000
+    rows = int(CATALOGUE[name].about.split()[0])
+    with path.open(encoding="utf-8") as file:
+        assert sum(1 for _ in file) == rows + 1
+
+
+@pytest.mark.data
+@needs_mirror
+def test_image_paths_of_a_manifest_are_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path))
+    manifest = resolve("catalogue:sign_digits")
+    header, *rows = manifest.read_text().splitlines()
+    assert header == "image,label,split"
+    assert all((manifest.parent / row.split(",")[0]).is_file() for row in rows)
