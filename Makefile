@@ -49,7 +49,7 @@ setup: install ## The same, and say what this machine is
 
 .PHONY: demo
 demo: install ## The whole job on real data: train, evaluate, register, serve, ask
-	@$(BIN)/python demo/demo.py
+	@$(BIN)/python examples/demo.py
 
 .PHONY: train evaluate serve
 train: install ## Train a recipe: make train RECIPE=configs/iris.yaml
@@ -57,7 +57,7 @@ train: install ## Train a recipe: make train RECIPE=configs/iris.yaml
 evaluate: install ## Measure the newest bundle, or RUN=FOLDER, on its test split
 	@$(BIN)/maquette evaluate $(RUN)
 serve: install ## Serve the demo's bundles (or RUN=FOLDER) until interrupted: PORT=8000
-	@$(BIN)/python demo/demo.py --serve --port $(PORT) $(if $(filter command line,$(origin RUN)),$(RUN))
+	@$(BIN)/python examples/demo.py --serve --port $(PORT) $(if $(filter command line,$(origin RUN)),$(RUN))
 
 .PHONY: test test-slow lint format
 test: $(DEV_STAMP) ## Run the tests with coverage
