@@ -198,8 +198,11 @@ class Task(Protocol[SamplesT]):
         """Build the network with inputs and outputs sized by the data."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, float]:
-        """Return the loss summed over the batch, and the count (or weight) it sums over."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, float | Tensor]:
+        """Return the loss summed over the batch, and the count it sums over.
+
+        A sum of weights stays a 0-d tensor, so that no step waits for the GPU to read it.
+        """
         ...
 
     def metrics(self, preprocessor: Any) -> MetricAccumulator:
