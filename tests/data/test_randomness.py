@@ -66,7 +66,7 @@ def test_no_keys_and_no_columns():
 
 def test_uniforms_are_uniform_over_keys_and_columns():
     numbers = draw(range(20_000), count=8)
-    assert 0 <= numbers.min()
+    assert numbers.min() >= 0
     assert numbers.max() < 1
     counts = np.stack([np.histogram(column, bins=50, range=(0, 1))[0] for column in numbers.T])
     chi_square = ((counts - 400) ** 2 / 400).sum(axis=1)  # 49 degrees of freedom: 49 ± 9.9

@@ -34,7 +34,7 @@ def uniforms(
     states = _outputs(_stream(seed, epoch, purpose), keys)  # (B,)
     with np.errstate(over="ignore"):
         bits = _mix(states[:, None] + np.arange(1, count + 1, dtype=np.uint64) * GAMMA)
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(n: int, *, seed: int, epoch: int, purpose: str = "order") -> NDArray[np.int64]:
