@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maquette.errors import RecipeError
-from maquette.recipe import Recipe, dump_recipe, make_recipe, read_recipe
+from maquette.recipe import Recipe, dump_recipe, make_recipe, read_recipe, with_absolute_paths
 from maquette.recipe.schema import Section
 
 GOOD = """\
@@ -272,3 +272,27 @@ def test_augmentation_scale_in_order():
     }
     with pytest.raises(RecipeError, match=r"must be \[smallest, largest\]"):
         make_recipe(values)
+
+
+def test_absolute_paths_let_a_run_be_repeated_from_anywhere(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = with_absolute_paths(read_recipe(write(GOOD), ["data.tabular.schema=s.json"]))
+    assert recipe.data.tabular is not None
+    assert recipe.data.tabular.path == str(tmp_path / "data/sample/iris.csv")
+    assert recipe.data.tabular.schema_path == str(tmp_path / "s.json")
+    named = read_recipe(write(GOOD), ["data.tabular.path=catalogue:adult"])
+    assert with_absolute_paths(named).data.tabular.path == "catalogue:adult"
+    image = make_recipe(
+        {
+            "name": "x",
+            "data": {"image": {"path": "images", "image_size": [8, 8]}},
+            "model": {
+                "type": "vision",
+                "name": "resnet18",
+                "architecture": {"weights": "resnet.safetensors"},
+            },
+        }
+    )
+    image = with_absolute_paths(image)
+    assert image.data.image.path == str(tmp_path / "images")
+    assert image.model.architecture.weights == str(tmp_path / "resnet.safetensors")

@@ -211,3 +211,29 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if get_origin(annotation) is Literal:
         return None
     return None
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Return the recipe with its data, schema and weight paths made absolute.
+
+    A run saves this form, so that it can be repeated from any folder. Catalogue names stay names.
+    """
+    data, model = recipe.data, recipe.model
+    if data.tabular is not None:
+        table = data.tabular
+        update = {"path": _absolute(table.path), "schema_path": _absolute(table.schema_path)}
+        data = data.model_copy(update={"tabular": table.model_copy(update=update)})
+    if data.image is not None:
+        image = data.image.model_copy(update={"path": _absolute(data.image.path)})
+        data = data.model_copy(update={"image": image})
+    if model.architecture.weights is not None:
+        update = {"weights": _absolute(model.architecture.weights)}
+        architecture = model.architecture.model_copy(update=update)
+        model = model.model_copy(update={"architecture": architecture})
+    return recipe.model_copy(update={"data": data, "model": model})
+
+
+def _absolute(path: str | None) -> str | None:
+    if path is None or path.startswith("catalogue:"):
+        return path
+    return str(Path(path).absolute())

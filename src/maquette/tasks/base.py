@@ -16,11 +16,13 @@ and serving cannot disagree. Letters: B batch, N classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from numpy.typing import NDArray
@@ -182,6 +184,14 @@ class Task(Protocol[SamplesT]):
         """
         ...
 
+    def load_labelled(self, path: str, preprocessor: Any) -> SamplesT:
+        """Read other labelled data in the form of the training data, all of it as one split.
+
+        Raises:
+            DataError: it cannot be used, or holds a class that the preprocessor does not know.
+        """
+        ...
+
     def fit_preprocessor(self, train: SamplesT) -> Preprocessor:
         """Fit everything that is learned from data but is not the network."""
         ...
@@ -227,6 +237,21 @@ class Task(Protocol[SamplesT]):
 
     def profile(self, samples: SamplesT) -> Json:
         """Describe the split's distribution: what monitoring compares live inputs with."""
+        ...
+
+    def predict_file(
+        self,
+        predict: Callable[[Sequence[Any]], Predictions],
+        preprocessor: Any,
+        *,
+        source: Path,
+        output: Path,
+    ) -> list[str]:
+        """Predict every input in a file or folder, write `output` whole or not at all.
+
+        Returns:
+            lines that say what was done.
+        """
         ...
 
     def example(self, preprocessor: Any) -> Any:

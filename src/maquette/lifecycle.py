@@ -1,0 +1,254 @@
+"""The main path: a recipe goes in, a bundle comes out. Read `_run` from top to bottom.
+
+    train        recipe -> Run: data, preprocessing, network, training, evaluation, bundle, report
+    resume_run   the same, continued where a run was killed
+    evaluate     bundle -> metrics on a split of its data, or on other labelled data
+    load         path or registry URI -> Bundle
+    predict_file bundle + file -> file of predictions
+    register     run -> a version in the model registry
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maquette.bundle import Bundle, load_bundle, save_bundle
+from maquette.device import choose_device, describe
+from maquette.errors import DataError, TrackingError, UsageError
+from maquette.files import write_json
+from maquette.outcome import measure, reference_inputs, summarise
+from maquette.recipe import Recipe, make_recipe, read_recipe, with_absolute_paths
+from maquette.reporting import report_of
+from maquette.runs import RunFolder
+from maquette.tasks import make_task
+from maquette.tasks.base import Splits, Task
+from maquette.track import record
+from maquette.train.callbacks import Callback
+from maquette.train.loop import fit
+from maquette.train.scoring import score
+from maquette.train.seeding import seed_everything
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it is and what came out."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle folder; `maquette.load(run.bundle)` loads it."""
+        return RunFolder(self.folder).bundle
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return RunFolder(self.folder).report_file
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every final metric by its prefixed name: test/accuracy, valid/loss, …"""
+        return dict(self.summary["metrics"])
+
+
+def train(
+    recipe: str | Path | Recipe | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Train a recipe from the data to a registered bundle.
+
+    Args:
+        recipe: a YAML file, a `Recipe`, or nested dictionaries of the same keys.
+        overrides: "key=value" changes, for example "training.epochs=5".
+        callbacks: watch the training; they cannot change it.
+    Raises:
+        RecipeError: the recipe cannot be meant.
+        DataError: the data cannot be used; no run folder is made.
+        RunError: the training stopped; the run folder says where, and can be resumed.
+    """
+    started = time.perf_counter()
+    resolved = with_absolute_paths(_read(recipe, overrides))
+    task = make_task(resolved)
+    splits = task.load()
+    folder = RunFolder.create(resolved)
+    write_json(folder.splits_file, {name: list(ids) for name, ids in splits.assignment.items()})
+    return _run(folder, task, splits, callbacks=callbacks, resume=False, started=started)
+
+
+def resume_run(path: str | Path, *, callbacks: Sequence[Callback] = ()) -> Run:
+    """Continue a run that was killed; the result equals that of a run that never stopped.
+
+    Raises:
+        UsageError: no run folder, or a run that has already ended.
+        DataError: the data is no longer what the run began with.
+    """
+    started = time.perf_counter()
+    folder = RunFolder.open(path)
+    if folder.summary_file.is_file():
+        raise UsageError(f"{path} has already ended; its results are in {folder.summary_file}.")
+    task = make_task(folder.recipe())
+    splits = task.load()
+    _refuse_other_data(folder, splits)
+    return _run(folder, task, splits, callbacks=callbacks, resume=True, started=started)
+
+
+def _run(
+    folder: RunFolder,
+    task: Task[Any],
+    splits: Splits[Any],
+    *,
+    callbacks: Sequence[Callback],
+    resume: bool,
+    started: float,
+) -> Run:
+    """The one path from data to bundle, in the order it happens."""
+    recipe = task.recipe
+    device = choose_device(recipe.device, recipe.training.precision)
+    seed_everything(recipe.seed, deterministic=recipe.deterministic)
+    folder.log("run resumed" if resume else "run started", recipe=recipe.name, device=device.name)
+
+    preprocessor = task.fit_preprocessor(splits.train)
+    model = task.build_model(preprocessor).to(device.torch_device)
+    fitted = fit(
+        task=task,
+        preprocessor=preprocessor,
+        model=model,
+        train=task.prepare(splits.train, preprocessor, augment=True),
+        valid=task.prepare(splits.valid, preprocessor, augment=False),
+        recipe=recipe,
+        folder=folder,
+        device=device,
+        callbacks=callbacks,
+        resume=resume,
+    )
+
+    outcome = measure(task, preprocessor, model, splits, device=device)
+    save_bundle(
+        folder.bundle,
+        recipe=recipe,
+        preprocessor=preprocessor,
+        model=model,
+        metrics=outcome.metrics,
+        profile=task.profile(splits.train),
+        probes=reference_inputs(task, splits, recipe.evaluation.probes),
+    )
+    environment = describe()
+    summary = summarise(
+        recipe,
+        fitted=fitted,
+        outcome=outcome,
+        splits=splits,
+        environment=environment,
+        seconds=time.perf_counter() - started,
+    )
+    report_of(folder, task=task, splits=splits, fitted=fitted, outcome=outcome, summary=summary)
+    folder.write_summary(summary)
+    folder.log("run ended", metrics=outcome.metrics)
+    if recipe.tracking.enabled:
+        _mirror(folder, recipe)
+    return Run(folder.path, summary)
+
+
+def load(bundle: str | Path, *, device: str = "auto") -> Bundle:
+    """Load a bundle from a folder, a run folder, or a registry URI (models:/NAME@champion).
+
+    Raises:
+        BundleError: not a bundle, damaged, from a newer version, or not reproducible here.
+        TrackingError: the registry has no such model, or cannot be reached.
+    """
+    return load_bundle(locate(bundle), device=device)
+
+
+def locate(bundle: str | Path, *, runs_dir: str | Path = "runs") -> Path:
+    """Return the local folder of a bundle given by path or registry URI."""
+    if str(bundle).startswith(("models:/", "runs:/")):
+        from maquette.track.registry import fetch
+
+        return fetch(str(bundle), runs_dir=runs_dir)
+    return Path(bundle)
+
+
+def evaluate(
+    bundle: str | Path, *, data: str | None = None, split: str = "test"
+) -> dict[str, float]:
+    """Measure a bundle.
+
+    Args:
+        bundle: folder, run folder or registry URI.
+        data: labelled data in the form of the training data; all of it is used. When absent, the
+            recipe's own data is read and split again.
+        split: train, valid or test, of the recipe's own data.
+    Raises:
+        UsageError: there is no such split.
+        DataError: the data cannot be used.
+    """
+    if split not in ("train", "valid", "test"):
+        raise UsageError(f"There is no split {split!r}; the splits are train, valid and test.")
+    loaded = load(bundle)
+    task = loaded.task_object
+    if data is not None:
+        samples = task.load_labelled(data, loaded.preprocessor)
+    else:
+        samples = getattr(task.load(), split)
+    source = task.prepare(samples, loaded.preprocessor, augment=False)
+    scores = score(task, loaded.preprocessor, loaded.model, source, device=loaded.device)
+    return scores.metrics
+
+
+def predict_file(bundle: str | Path, source: Path, output: Path) -> list[str]:
+    """Predict every row or image of `source` into `output`; return lines that say what was done.
+
+    Tables gain the column `prediction` and, for classes, one `probability_<class>` column each;
+    images become JSON lines. `output` is written whole or not at all.
+    """
+    loaded = load(bundle)
+    return loaded.task_object.predict_file(
+        loaded.predict, loaded.preprocessor, source=source, output=output
+    )
+
+
+def register(path: str | Path, *, name: str | None = None) -> str:
+    """Mirror a finished run to the tracking server and register its bundle; say what was made."""
+    folder = RunFolder.open(path)
+    return record.mirror_and_register(folder, folder.recipe(), folder.summary(), name=name)
+
+
+def _mirror(folder: RunFolder, recipe: Recipe) -> None:
+    """Tracking only mirrors: when it cannot be reached the run still ends well, and says so."""
+    try:
+        register(folder.path)
+    except TrackingError as error:
+        folder.log("not tracked", reason=str(error))
+
+
+def _read(recipe: str | Path | Recipe | Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
+    if isinstance(recipe, (str, Path)):
+        return read_recipe(recipe, overrides)
+    if overrides:
+        raise UsageError("Overrides change a recipe file; change the given recipe itself instead.")
+    return recipe if isinstance(recipe, Recipe) else make_recipe(recipe)
+
+
+def _refuse_other_data(folder: RunFolder, splits: Splits[Any]) -> None:
+    """A run may only go on with the samples it began with."""
+    if not folder.splits_file.is_file():
+        return
+    stored = json.loads(folder.splits_file.read_text(encoding="utf-8"))
+    now = {name: list(ids) for name, ids in splits.assignment.items()}
+    for name, ids in stored.items():
+        changed = set(ids) ^ set(now.get(name, []))
+        if changed or ids != now[name]:
+            some = ", ".join(sorted(changed)[:3]) or "their order"
+            raise DataError(
+                f"The {name} split of {splits.report.source} is not the one this run began with "
+                f"({len(ids)} then, {len(now.get(name, []))} now; differs in: {some}). "
+                "Restore the data, or start a new run with `maquette train`."
+            )
