@@ -2,6 +2,7 @@
 
 A write goes to a temporary file in the same folder, is flushed to disk, and then takes the final
 name in one step, so a kill or a full disk never leaves half a file under a name somebody reads.
+What is fetched from elsewhere is kept in one cache folder, and there too only whole things lie.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from maquette.errors import RunError
+
+CACHE = "MAQUETTE_CACHE"
+"""Environment variable that names the cache folder; ~/.cache/maquette when unset."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -62,6 +67,43 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON to `path` atomically; NaN and infinity are refused, because JSON has neither."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def cache_folder(room: str) -> Path:
+    """Return where fetched things of one kind are kept: "data", "models"."""
+    chosen = os.environ.get(CACHE)
+    return (Path(chosen) if chosen else Path.home() / ".cache" / "maquette") / room
+
+
+def write_folder_once(final: Path, fill: Callable[[Path], None]) -> Path:
+    """Call `fill(temporary folder)` and rename it to `final`, unless `final` exists already.
+
+    When two processes race, the first to finish wins and the other uses its folder.
+
+    Raises:
+        RunError: the disk is full, or the place is not writable.
+    """
+    if final.is_dir():
+        return final
+    temporary: Path | None = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(
+            tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part")
+        )
+        fill(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(final)
+    except OSError as error:
+        if not final.is_dir():
+            raise RunError(
+                f"Could not write {final}: {error.strerror or error}. "
+                f"Free some space, or choose another cache folder with {CACHE}=FOLDER."
+            ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return final
 
 
 def sha256(path: Path) -> str:

@@ -167,7 +167,7 @@ def test_cache_that_cannot_be_made_names_the_variable(
 ):
     (tmp_path / "occupied").write_text("a file, not a folder")
     monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path / "occupied"))
-    with pytest.raises(RunError, match="name another cache folder with MAQUETTE_CACHE=FOLDER"):
+    with pytest.raises(RunError, match="choose another cache folder with MAQUETTE_CACHE=FOLDER"):
         materialise("digits", CATALOGUE["digits"])
 
 
@@ -234,25 +234,40 @@ def test_digits_are_the_scans_of_scikit_learn(mirror: Path):
     np.testing.assert_array_equal(np.round(pixels * (16 / 255)), digits.images)
 
 
-def test_a_killed_write_leaves_nothing_under_the_final_name(mirror: Path, tmp_path: Path):
-    command = "from maquette.data.catalogue import resolve; resolve('catalogue:digits')"
-    process = subprocess.Popen([sys.executable, "-c", command])
-    cache = tmp_path / "cache/data"
-    while not list(cache.glob(".digits-*.part/3")) and process.poll() is None:
-        time.sleep(0.001)
+SLOW_FILL = """
+import sys, time
+from pathlib import Path
+from maquette.files import write_folder_once
+
+def fill(folder):
+    for index in range(20):
+        (folder / str(index)).write_text("whole")
+        time.sleep(float(sys.argv[2]))
+
+print(write_folder_once(Path(sys.argv[1]), fill))
+"""
+
+
+def start_filling(final: Path, pause: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SLOW_FILL, str(final), str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_write_leaves_nothing_under_the_final_name(tmp_path: Path):
+    process = start_filling(tmp_path / "folder", pause=10)
+    while not list(tmp_path.glob(".folder.*.part/0")):
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    final = cache / f"digits-{CATALOGUE['digits'].sha256[:12]}"
-    assert not final.exists() or len(list(final.rglob("*.png"))) == 1797
-    assert len(list(resolve("catalogue:digits").rglob("*.png"))) == 1797
+    process.communicate()
+    assert not (tmp_path / "folder").exists()
 
 
-def test_two_processes_may_write_at_once(mirror: Path):
-    command = "from maquette.data.catalogue import resolve; print(resolve('catalogue:digits'))"
-    start = partial(subprocess.Popen, [sys.executable, "-c", command], stdout=subprocess.PIPE)
-    answers = [p.communicate()[0] for p in (start(), start())]
-    assert answers[0] == answers[1]
-    assert len(list(Path(answers[0].decode().strip()).rglob("*.png"))) == 1797
+def test_two_processes_may_write_the_same_folder_at_once(tmp_path: Path):
+    processes = [start_filling(tmp_path / "folder", pause=0.02) for _ in range(2)]
+    answers = [process.communicate()[0].strip() for process in processes]
+    assert answers == [str(tmp_path / "folder")] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert len(list((tmp_path / "folder").iterdir())) == 20
 
 
 def test_reading_the_catalogue_imports_nothing_heavy():

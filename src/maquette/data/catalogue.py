@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from maquette.errors import DataError, RunError, UsageError, one_of
-from maquette.files import sha256, write_atomic
+from maquette.errors import DataError, UsageError, one_of
+from maquette.files import cache_folder, sha256, write_atomic, write_folder_once
 
 if TYPE_CHECKING:
     from zipfile import ZipInfo
 
 PREFIX = "catalogue:"
 MIRROR = "MAQUETTE_DATA_MIRROR"
-CACHE = "MAQUETTE_CACHE"
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte from the mirror
 
@@ -126,54 +123,16 @@ def materialise(name: str, data_set: DataSet) -> Path:
         relative to it.
     """
     # The checksum in the name: other bytes under the same name never meet.
-    home = cache_folder() / f"{name}-{data_set.sha256[:12]}"
+    home = cache_folder("data") / f"{name}-{data_set.sha256[:12]}"
     if data_set.file is None:
-        return _make_folder(home, lambda folder: _write_digits(folder, data_set))
+        return write_folder_once(home, lambda folder: _write_digits(folder, data_set))
     if data_set.file.endswith(".zip"):
-        return _make_folder(home, lambda folder: _unpack_into(folder, data_set)) / data_set.member
+        unpacked = write_folder_once(home, lambda folder: _unpack_into(folder, data_set))
+        return unpacked / data_set.member
     local = home / PurePosixPath(data_set.file).name
     if not local.is_file() or sha256(local) != data_set.sha256:
         _fetch(data_set, local)
     return local
-
-
-def cache_folder() -> Path:
-    """Return where fetched data sets are kept."""
-    chosen = os.environ.get(CACHE)
-    return (Path(chosen) if chosen else Path.home() / ".cache" / "maquette") / "data"
-
-
-def _make_folder(final: Path, fill: Callable[[Path], None]) -> Path:
-    """Fill a temporary folder and rename it to `final` in one step, unless `final` exists.
-
-    When two processes race, the first to finish wins and the other uses its folder.
-    """
-    if final.is_dir():
-        return final
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(
-            tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part")
-        )
-    except OSError as error:
-        raise _not_writable(final, error) from None
-    try:
-        fill(temporary)
-        temporary.chmod(0o755)
-        temporary.rename(final)
-    except OSError as error:
-        if not final.is_dir():
-            raise _not_writable(final, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return final
-
-
-def _not_writable(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"Could not write {path}: {error.strerror or error}. "
-        f"Free some space, or name another cache folder with {CACHE}=FOLDER."
-    )
 
 
 def _write_digits(folder: Path, data_set: DataSet) -> None:
