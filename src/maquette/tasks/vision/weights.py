@@ -152,7 +152,8 @@ def _best_fit(given: Mapping[str, Tensor]) -> str:
     best = max(shares, key=lambda name: shares[name])
     width = " with base_width: 64" if best.startswith("resnet") else ""
     if shares[best] == 1:
-        return f"The file is a {best}: set model.name: {best}{width}."
+        article = "an" if best.startswith("e") else "a"
+        return f"It holds {article} {best}: set model.name: {best}{width}."
     if shares[best] > 0.5:
         return f"The nearest network is {best}{width}; {shares[best]:.0%} of the keys fit it."
     return f"It fits none of {', '.join(MODELS)}."
