@@ -1,0 +1,93 @@
+"""What text cells mean: numbers, dates or categories.
+
+A cell that does not spell its column's kind is bad, not missing: the functions here return where
+the bad cells are, so that nothing turns into a missing value in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from maquette.data.dates import find_date_order, parse_dates
+
+Kind = Literal["number", "category", "date"]
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+MOSTLY = 0.9
+"""A column whose cells are numbers (or dates) to this share is one; the other cells are bad."""
+
+
+def present(cells: pa.StringArray) -> NDArray[np.bool_]:
+    """(n,) where a cell has a value."""
+    mask: NDArray[np.bool_] = cells.is_valid().to_numpy(zero_copy_only=False)
+    return mask
+
+
+def parse_numbers(cells: pa.StringArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Read decimal numbers such as -1, 2.5 and 1e-3.
+
+    Returns:
+        (n,) finite float64, NaN where the cell is missing or bad; and (n,) bool, where a cell has a
+        value that is not a finite number (text, "inf", "nan", 1e999).
+    """
+    try:
+        parsed = cells.cast(pa.float64())
+    except pa.ArrowInvalid:
+        parsed = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, None)
+        parsed = pc.utf8_ltrim(parsed, characters="+").cast(pa.float64())
+    numbers = np.array(parsed.to_numpy(zero_copy_only=False), dtype=np.float64)
+    bad = present(cells) & ~np.isfinite(numbers)
+    numbers[bad] = np.nan
+    return numbers, bad
+
+
+def parse_texts(cells: pa.StringArray) -> NDArray[np.object_]:
+    """(n,) str, or None where the cell is missing."""
+    texts: NDArray[np.object_] = cells.to_numpy(zero_copy_only=False)
+    return texts
+
+
+def find_kind(cells: pa.StringArray) -> Kind:
+    """Decide what a column holds from its cells; booleans and empty columns are categories.
+
+    A column is numeric when at least `MOSTLY` of its values are numbers, or at least half of them
+    and all others are one and the same text: then that text is an unlisted mark of the missing.
+    """
+    num_values = len(cells) - cells.null_count
+    if num_values == 0:
+        return "category"
+    _, bad = parse_numbers(cells)
+    num_bad = int(bad.sum())
+    if num_bad <= (1 - MOSTLY) * num_values:
+        return "number"
+    if num_bad <= num_values / 2 and len(cells.filter(pa.array(bad)).unique()) == 1:
+        return "number"
+    order = find_date_order(cells)
+    dated = 0 if order is None else int((~np.isnat(parse_dates(cells, order))).sum())
+    return "date" if dated >= MOSTLY * num_values else "category"
+
+
+def parse_times(
+    cells: pa.StringArray,
+) -> tuple[NDArray[np.float64] | NDArray[np.datetime64], NDArray[np.bool_]]:
+    """Read what rows can be ordered by: numbers or dates, whichever the column mostly holds.
+
+    Returns:
+        (n,) float64 or datetime64[ms], NaN or NaT where missing or bad; and (n,) bool, where a
+        cell has a value that is neither.
+    """
+    if find_kind(cells) != "date":
+        return parse_numbers(cells)
+    dates = parse_dates(cells, find_date_order(cells) or "ymd")
+    return dates, present(cells) & np.isnat(dates)
+
+
+def is_whole(numbers: NDArray[np.float64]) -> bool:
+    """Whether every number that is not missing is an integer."""
+    values = numbers[~np.isnan(numbers)]
+    return bool((values == np.rint(values)).all())
