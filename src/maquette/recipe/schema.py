@@ -118,6 +118,7 @@ class TabularData(Splitting):
     encoding: str = "utf-8"
     """The text encoding of a CSV."""
     preprocessing: TabularPreprocessing = TabularPreprocessing()
+    """How columns become numbers."""
 
 
 class Augmentation(Section):
@@ -170,13 +171,16 @@ class ImageData(Splitting):
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     """Larger images are refused before they are decoded."""
     augmentation: Augmentation = Augmentation()
+    """How training images are varied."""
 
 
 class Data(Section):
     """Exactly one of the two."""
 
     tabular: TabularData | None = None
+    """A table, for model.type `tabular`."""
     image: ImageData | None = None
+    """Images, for model.type `vision`."""
 
 
 class Architecture(Section):
@@ -212,6 +216,7 @@ class Model(Section):
     name: ModelName
     """The network's name."""
     architecture: Architecture = Architecture()
+    """Its shape."""
 
     @model_validator(mode="after")
     def _name_fits_type(self) -> Self:
@@ -227,7 +232,9 @@ class EarlyStopping(Section):
     """Stop when the watched number has not improved for `patience` epochs."""
 
     enabled: bool = True
+    """Off: all epochs are run."""
     patience: Annotated[int, Field(ge=1)] = 20
+    """Epochs to wait for something better."""
     monitor: str = "valid/loss"
     """`valid/` and a metric, for example valid/loss, valid/accuracy, valid/rmse."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -238,6 +245,7 @@ class Checkpoint(Section):
     """What is saved during a run; also where a killed run resumes."""
 
     enabled: bool = True
+    """Off: a killed run starts again from nothing."""
     save_best: bool = True
     """Ship the epoch that was best by `early_stopping.monitor`; otherwise the last."""
     path: str | None = None
@@ -256,10 +264,13 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Peak learning rate."""
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
+    """How gradients become steps."""
     loss: Literal["auto", "cross_entropy", "focal", "mse", "mae", "huber"] = "auto"
     """`auto` is cross-entropy for classes and mean squared error for numbers."""
     early_stopping: EarlyStopping = EarlyStopping()
+    """When to stop before the last epoch."""
     checkpoint: Checkpoint = Checkpoint()
+    """What is saved on the way."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled decay (sgd: plain); never on biases, norms and embeddings."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -269,6 +280,7 @@ class Training(Section):
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Epochs (fractions allowed) of linear warm-up."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    """Where the schedule ends."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """cross_entropy: share of the target spread over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -315,7 +327,9 @@ class Tracking(Section):
     """The MLflow mirror of the run folder."""
 
     enabled: bool = True
+    """Off: nothing leaves the run folder; `maquette register RUN` can do it later."""
     experiment: str = "maquette"
+    """The MLflow experiment."""
     register_model: bool = Field(default=True, alias="register")
     """Register the bundle under the recipe's name when the run ends well."""
 
@@ -330,15 +344,21 @@ class Recipe(Section):
     deterministic: bool = True
     """Refuse operations whose result changes from run to run."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; `auto` takes cuda, then mps, then cpu."""
     runs_dir: str = "runs"
     """Where run folders are made."""
     debug: bool = False
     """Check shapes and finiteness inside the loop too; slower."""
     data: Data
+    """What to learn from."""
     model: Model
+    """Which network learns."""
     training: Training = Training()
+    """How it learns."""
     evaluation: Evaluation = Evaluation()
+    """What is measured afterwards."""
     tracking: Tracking = Tracking()
+    """Where the run is mirrored and registered."""
 
     @model_validator(mode="after")
     def _data_fits_model(self) -> Self:
