@@ -83,6 +83,27 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def available_memory() -> int:
+    """Bytes this process may still take without pushing anything out; a guess of 4 GiB at worst."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as file:
+            facts = dict(line.split(":", 1) for line in file)
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 4 * 2**30
+    return int(min(free, _container_memory()))
+
+
+def _container_memory() -> float:
+    """What a container's own limit (cgroup v2) leaves; infinite where there is none."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text())
+        return max(limit - int((folder / "memory.current").read_text()), 0)
+    except (OSError, ValueError):  # no such file, or the word "max"
+        return float("inf")
+
+
 def describe() -> dict[str, str]:
     """Return what a reader needs to repeat a number: hardware, precision, threads, versions."""
     import numpy

@@ -29,6 +29,18 @@ Pixels = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")
 
+SUFFIXES = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WebP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".gif": "GIF",
+}
+"""Endings, in lower case, by which people name the formats; decoding goes by content alone."""
+
 _SIGNATURES = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
