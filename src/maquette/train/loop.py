@@ -1,0 +1,426 @@
+"""The training loop: one trainer for every task.
+
+`fit` is the way in: it sets up, resumes where asked, runs epochs, and leaves the weights to ship in
+the model. `_Training.train_epoch` is the loop itself: forward, backward, update, bookkeeping.
+Epochs and steps count from 1 wherever a person or a source sees them.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from maquette.data.randomness import permutation
+from maquette.device import Device
+from maquette.errors import RunError
+from maquette.recipe import Recipe
+from maquette.runs import RunFolder
+from maquette.tasks.base import Batch, Source, Task
+from maquette.tasks.batching import batch_slices
+from maquette.train.callbacks import (
+    Callback,
+    EarlyStopping,
+    MetricsLogger,
+    ModelCheckpoint,
+    Row,
+    View,
+    check_monitor,
+    is_better,
+)
+from maquette.train.checkpoint import CheckpointFolder, Snapshot
+from maquette.train.failures import explained
+from maquette.train.optim import clip_, global_norm
+from maquette.train.precision import autocast
+from maquette.train.progress import Progress
+from maquette.train.schedule import Schedule
+from maquette.train.scoring import score
+from maquette.train.seeding import untouched_random_state
+from maquette.train.signals import Interrupted, StopRequest, stop_requests
+from maquette.train.state import State, check_same_run
+from maquette.train.watch import LossSum, MicroBatch, Watch, check_batch, finite_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What came of a training; the weights are in the model."""
+
+    epochs_run: int
+    """Finished epochs, those before a resume included."""
+    best_epoch: int
+    """The epoch that was best by `monitor`, from 1; the one shipped where `save_best` is on."""
+    best_value: float
+    monitor: str
+    seconds: float
+    """Spent in `fit`, before a resume included."""
+    samples_per_second: float
+    """Training samples, all epochs together, validation not included."""
+    history: Sequence[Row]
+    """The rows of metrics.csv."""
+    stopped_early: bool
+
+
+def fit(
+    *,
+    task: Task[Any],
+    preprocessor: Any,
+    model: nn.Module,
+    train: Source,
+    valid: Source,
+    recipe: Recipe,
+    folder: RunFolder,
+    device: Device,
+    callbacks: Sequence[Callback] = (),
+    resume: bool = False,
+) -> FitResult:
+    """Train `model` as `recipe.training` says, and leave the weights to ship in it.
+
+    Dropout and the like draw from the global generators as they are: call `seed_everything` before
+    the model is built. A run resumed from its checkpoint ends with the same bits on the CPU as one
+    that never stopped.
+
+    Args:
+        model: on `device`.
+        callbacks: told after the built-in ones.
+        resume: continue from the newest checkpoint in `folder`, or from the beginning if none is.
+    Raises:
+        UsageError: the monitored metric does not exist.
+        RunError: loss or weights not finite, disk full, out of memory, checkpoint of another run.
+        Interrupted: SIGTERM or SIGINT came; the state is saved.
+    """
+    if not len(train) or not len(valid):
+        raise RunError(
+            f"There are {len(train)} training and {len(valid)} validation samples; "
+            "both need at least one."
+        )
+    training = _Training(
+        task=task,
+        preprocessor=preprocessor,
+        model=model,
+        train=train,
+        valid=valid,
+        recipe=recipe,
+        folder=folder,
+        device=device,
+    )
+    try:
+        with explained(recipe, device), stop_requests() as request:
+            training.check_monitor()
+            training.begin(callbacks, resume=resume)
+            training.run(request)
+    finally:
+        training.progress.close()
+    return training.result()
+
+
+@dataclass(kw_only=True)
+class _Training:
+    """A training under way."""
+
+    task: Task[Any]
+    preprocessor: Any
+    model: nn.Module
+    train: Source
+    valid: Source
+    recipe: Recipe
+    folder: RunFolder
+    device: Device
+
+    def __post_init__(self) -> None:
+        self.settings = settings = self.recipe.training
+        self.state = State.new(self.model, self.recipe, self.device)
+        micro_batches = len(batch_slices(len(self.train), settings.batch_size))
+        steps_per_epoch = math.ceil(micro_batches / settings.accumulate)
+        self.schedule = Schedule(
+            shape=settings.schedule,
+            peak=settings.learning_rate,
+            final=settings.final_learning_rate,
+            warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
+            total_steps=settings.epochs * steps_per_epoch,
+        )
+        self.watch = Watch(
+            task=self.task,
+            model=self.model,
+            source=self.train,
+            device=self.device,
+            recipe=self.recipe,
+        )
+        # Reading a loss is free on the CPU; on a GPU it waits for the step, so it is done rarely.
+        look_always = self.device.name == "cpu" or self.recipe.debug
+        self.read_every = 1 if look_always else settings.log_every * settings.accumulate
+        self.last_rows: list[Tensor] = []
+        self.started = self.epoch_started = time.perf_counter()
+        self.epoch_from = self.state.position
+
+        monitor, stopping = settings.early_stopping.monitor, settings.early_stopping
+        self.stopping = EarlyStopping(
+            monitor=monitor, patience=stopping.patience, min_delta=stopping.min_delta
+        )
+        self.checkpoints = CheckpointFolder(self.folder.checkpoints(self.recipe))
+        self.keeper = ModelCheckpoint(
+            folder=self.checkpoints if settings.checkpoint.enabled else None,
+            monitor=monitor if settings.checkpoint.save_best else None,
+            snapshot=self._snapshot,
+            weights=self.state.weights,
+        )
+        self.logger = MetricsLogger(self.folder)
+        self.progress = Progress(monitor=monitor)
+
+    def check_monitor(self) -> None:
+        """Refuse an unknown monitor before the first epoch, not after it."""
+        if self.settings.early_stopping.enabled or self.settings.checkpoint.save_best:
+            rows = torch.arange(min(len(self.valid), 4 * self.settings.batch_size))
+            available = ["train/loss", *self._validate(rows)]
+            check_monitor(self.settings.early_stopping.monitor, available)
+
+    def begin(self, callbacks: Sequence[Callback], *, resume: bool) -> None:
+        """Start anew, or go back to the newest checkpoint."""
+        loaded = self.checkpoints.load() if resume else None
+        if loaded is None:
+            self.checkpoints.clear()
+        else:
+            snapshot, best, complaints = loaded
+            check_same_run(snapshot, self.recipe, num_samples=len(self.train))
+            for complaint in complaints:
+                sys.stderr.write(complaint + "\n")
+                self.folder.log("checkpoint passed over", reason=complaint)
+            self.checkpoints.forget_after(snapshot.state["step"], snapshot.state["best"])
+            self.keeper.best = best
+            self.state.restore(snapshot)
+        self.logger.rewind(self.state.history)
+        self.callbacks: list[Callback] = [self.logger, self.keeper, self.progress, *callbacks]
+        if self.settings.early_stopping.enabled:
+            for row in self.state.history:
+                self.stopping.update(row)
+            self.callbacks.insert(0, self.stopping)
+        self.started = time.perf_counter() - self.state.seconds
+
+    def run(self, request: StopRequest) -> None:
+        """Train to the last epoch or an early stop, then put the weights to ship in the model."""
+        while self.state.epoch < self.settings.epochs and not self.stopping.stop:
+            self.train_epoch(request)
+            self.end_epoch()
+            self._leave_if_asked(request)
+        self._tell("on_end")
+        self.model.load_state_dict(self.state.weights())
+        self.keeper.load_best(self.model)
+
+    def train_epoch(self, request: StopRequest) -> None:
+        """Train on what is left of the epoch under way."""
+        state, optimizer, settings = self.state, self.state.optimizer, self.settings
+        effective = settings.batch_size * settings.accumulate
+        self.epoch_started, self.epoch_from = time.perf_counter(), state.position
+        self.model.train()
+        for group in self._groups():
+            state.step += 1
+            count: float | Tensor = 0.0
+            for batch in group:
+                batch = batch.to(self.device.torch_device)
+                with autocast(self.device):
+                    total, samples = self.task.loss(self.model, batch)
+                self._watch_loss(MicroBatch(state.step, total.detach(), samples, batch.rows))
+                torch.autograd.backward(total, torch.full_like(total, self._scale / effective))
+                count = count + samples
+
+            # These are the gradients of Σ loss / effective; wanted are those of Σ loss / count.
+            gradients = optimizer.gradients()
+            if isinstance(count, Tensor) or count != effective:
+                torch._foreach_mul_(gradients, effective / count)
+            if self._may_update(gradients, group):
+                optimizer.step(gradients, self.schedule(optimizer.steps))
+                if state.ema is not None:
+                    state.ema.update()
+            optimizer.zero_grad()
+
+            self.last_rows = [batch.rows for batch in group]
+            state.position += sum(map(len, self.last_rows))
+            if state.step % settings.log_every == 0:
+                self._read_losses()
+                self._tell("on_step")
+            if (
+                settings.checkpoint.every_steps
+                and state.step % settings.checkpoint.every_steps == 0
+            ):
+                self._save()
+            self._leave_if_asked(request)
+
+    def end_epoch(self) -> None:
+        """Validate, add the epoch's row to the history, and tell the callbacks."""
+        self._read_losses()
+        self._watch_weights()
+        state, rate = self.state, self._samples_per_second()
+        state.train_seconds += time.perf_counter() - self.epoch_started
+        state.train_samples += state.position - self.epoch_from
+        with nullcontext() if state.ema is None else state.ema.applied():
+            scores = self._validate()
+        if not math.isfinite(scores["valid/loss"]):
+            raise self.watch.bad_validation(epoch=state.epoch + 1, loss=scores["valid/loss"])
+        state.epoch += 1
+        row = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "seconds": round(self._seconds(), 3),
+            "learning_rate": self._learning_rate(),
+            "train/loss": state.loss.mean,
+            **scores,
+            "samples_per_second": round(rate, 1),
+        }
+        state.history.append(row)
+        state.position, state.loss = 0, LossSum()
+        self.epoch_from = 0
+        self._tell("on_epoch_end")
+
+    def result(self) -> FitResult:
+        """Summarise a training that has ended."""
+        state, monitor = self.state, self.settings.early_stopping.monitor
+        best = state.history[0]
+        for row in state.history:
+            if is_better(monitor, row.get(monitor, math.nan), best.get(monitor)):
+                best = row
+        return FitResult(
+            epochs_run=state.epoch,
+            best_epoch=int(best["epoch"]),
+            best_value=best.get(monitor, math.nan),
+            monitor=monitor,
+            seconds=self._seconds(),
+            samples_per_second=state.train_samples / max(state.train_seconds, 1e-9),
+            history=tuple(state.history),
+            stopped_early=state.epoch < self.settings.epochs,
+        )
+
+    def _groups(self) -> Iterator[list[Batch]]:
+        """Yield the micro-batches of each optimiser step that is left in the epoch."""
+        epoch, batch_size = self.state.epoch + 1, self.settings.batch_size
+        shuffled = permutation(len(self.train), seed=self.recipe.seed, epoch=epoch, purpose="order")
+        order = torch.from_numpy(shuffled)[self.state.position :]
+        with untouched_random_state():
+            batches = iter(self.train.batches(order, batch_size, epoch=epoch))
+            batches = chain(list(islice(batches, 1)), batches)
+        while group := list(islice(batches, self.settings.accumulate)):
+            if self.recipe.debug:
+                for batch in group:
+                    check_batch(batch)
+            yield group
+
+    @property
+    def _scale(self) -> float:
+        return 1.0 if self.state.scaler is None else self.state.scaler.scale
+
+    def _may_update(self, gradients: list[Tensor], group: list[Batch]) -> bool:
+        """Unscale and clip the gradients in place; False where fp16 overflowed."""
+        scaler, largest = self.state.scaler, self.settings.clip_norm
+        if scaler is not None and not scaler.unscale_(gradients):
+            return False
+        if largest is None and not self.recipe.debug:
+            return True
+        norm = global_norm(gradients) if largest is None else clip_(gradients, largest)
+        if self.read_every == 1 and not math.isfinite(norm.item()):
+            rows = torch.cat([batch.rows for batch in group])
+            raise self.watch.bad_gradient(rows, epoch=self.state.epoch + 1, step=self.state.step)
+        return True
+
+    def _watch_loss(self, micro: MicroBatch) -> None:
+        self.state.loss.waiting.append(micro)
+        if len(self.state.loss.waiting) >= self.read_every:
+            self._read_losses()
+
+    def _read_losses(self) -> None:
+        """Add up the losses that are waiting; stop at one that is not finite."""
+        bad = self.state.loss.settle()
+        if bad is None:
+            return
+        if self.read_every == 1:
+            self._watch_weights()
+        raise self.watch.bad_loss(bad, epoch=self.state.epoch + 1)
+
+    def _watch_weights(self) -> None:
+        """Stop if the last update left weights that are not finite."""
+        if not finite_parameters(self.model):
+            raise self.watch.bad_update(
+                torch.cat(self.last_rows),
+                epoch=self.state.epoch + 1,
+                step=self.state.optimizer.steps,
+            )
+
+    def _validate(self, rows: Tensor | None = None) -> dict[str, float]:
+        """Score the validation split, or `rows` of it; every name starts with "valid/"."""
+        scores = score(
+            self.task,
+            self.preprocessor,
+            self.model,
+            self.valid,
+            device=self.device,
+            # Without gradients a larger batch fits in the memory of a training step.
+            batch_size=4 * self.settings.batch_size,
+            rows=rows,
+        )
+        return {f"valid/{name}": value for name, value in scores.metrics.items()}
+
+    def _save(self) -> None:
+        self._read_losses()
+        self._watch_weights()
+        self.keeper.save()
+
+    def _snapshot(self) -> Snapshot:
+        return self.state.snapshot(
+            self.recipe, num_samples=len(self.train), seconds=self._seconds()
+        )
+
+    def _leave_if_asked(self, request: StopRequest) -> None:
+        """After a signal: save, say how to go on, and leave with its exit status."""
+        if request.signal_number is None:
+            return
+        leaving = Interrupted(request.signal_number)
+        self._save()
+        self.progress.close()
+        self.folder.log("interrupted", signal=leaving.signal_name, step=self.state.step)
+        saved = (
+            f"the state is saved. `maquette train --resume {self.folder.path}` goes on."
+            if self.settings.checkpoint.enabled
+            else "nothing is saved, because training.checkpoint.enabled is false."
+        )
+        sys.stderr.write(f"{leaving.signal_name}: stopped after step {self.state.step}; {saved}\n")
+        raise leaving
+
+    def _tell(self, event: Literal["on_step", "on_epoch_end", "on_end"]) -> None:
+        view = self._view()
+        for callback in self.callbacks:
+            getattr(callback, event)(view)
+
+    def _view(self) -> View:
+        state = self.state
+        within = state.position > self.epoch_from
+        last: Row = state.history[-1] if state.history else {}
+        return View(
+            epoch=state.epoch + within,
+            epochs=self.settings.epochs,
+            step=state.step,
+            total_steps=self.schedule.total_steps,
+            seconds=self._seconds(),
+            samples_per_second=(
+                self._samples_per_second() if within else last["samples_per_second"]
+            ),
+            learning_rate=self._learning_rate(),
+            train_loss=state.loss.mean if within else last["train/loss"],
+            history=state.history,
+        )
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def _samples_per_second(self) -> float:
+        """Of this epoch so far."""
+        elapsed = time.perf_counter() - self.epoch_started
+        return (self.state.position - self.epoch_from) / max(elapsed, 1e-9)
+
+    def _learning_rate(self) -> float:
+        """The rate of the last update."""
+        return self.schedule(max(0, self.state.optimizer.steps - 1))
