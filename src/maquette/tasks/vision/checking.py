@@ -31,7 +31,7 @@ from maquette.data.images import (
 from maquette.device import available_memory
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Json
-from maquette.tasks.vision.listing import FoundImage, Listing, list_images, some
+from maquette.tasks.vision.listing import FoundImage, Listing, count, list_images, some
 from maquette.tasks.vision.threads import in_threads
 
 if TYPE_CHECKING:
@@ -192,8 +192,8 @@ def _warnings(data: ImageData, images: Sequence[CheckedImage]) -> Iterator[str]:
     ]
     if misnamed:
         yield (
-            f"{len(misnamed)} of {len(images)} images have a name that does not say their format; "
-            f"they were read by their content: {some(misnamed)}"
+            f"{len(misnamed)} of {len(images)} images: the name does not say the format, so the "
+            f"content decided: {some(misnamed)}"
         )
     sizes = {image.size for image in images}
     if len(sizes) > 1:
@@ -210,14 +210,14 @@ def _copy_warnings(images: Sequence[CheckedImage]) -> Iterator[str]:
     groups = copies(images)
     if groups:
         names = [" = ".join(images[row].found.id for row in rows[:3]) for rows in groups]
-        yield f"{len(groups)} pictures are there more than once: {some(names)}"
+        yield f"{count(groups, 'picture')} found more than once: {some(names)}"
     disputed = [
         ", ".join(f"{images[row].found.id} is {images[row].found.label}" for row in rows[:3])
         for rows in groups
         if len({images[row].found.label for row in rows}) > 1
     ]
     if disputed:
-        yield f"{len(disputed)} pictures have copies with another label: {some(disputed)}"
+        yield f"{count(disputed, 'picture')} found under several labels: {some(disputed)}"
 
 
 def _summary(images: Sequence[CheckedImage]) -> Json:

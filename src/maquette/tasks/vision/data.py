@@ -22,7 +22,7 @@ from maquette.data.splits import split_rows
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Splits
 from maquette.tasks.vision.checking import CheckedImage, ReadImages, copies, read_images
-from maquette.tasks.vision.listing import some
+from maquette.tasks.vision.listing import count, some
 from maquette.tasks.vision.threads import in_threads
 
 if TYPE_CHECKING:
@@ -209,6 +209,6 @@ def _shared_pictures(
     ]
     if shared:
         yield (
-            f"{len(shared)} pictures are in several splits, so the results look better than they "
-            f"are: {some(shared)}"
+            f"{count(shared, 'picture')} found in several splits, so the results look better than "
+            f"they are: {some(shared)}"
         )

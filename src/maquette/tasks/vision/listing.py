@@ -81,7 +81,7 @@ def _list_folders(root: Path) -> Listing:
         raise DataError(_no_images(root, folders, loose))
     if loose:
         listing.warnings.append(
-            f"{_count(loose, 'file')} beside the class folders {_is(loose)} not read: {some(loose)}"
+            f"{count(loose, 'file')} beside the class folders {_is(loose)} not read: {some(loose)}"
         )
     return listing
 
@@ -104,7 +104,7 @@ def _list_class(folder: Path, listing: Listing) -> None:
             ignored.append(name)
     if ignored:
         listing.warnings.append(
-            f"{_count(ignored, 'file')} {_is(ignored)} no image by name or content and "
+            f"{count(ignored, 'file')} {_is(ignored)} no image by name or content and "
             f"{_is(ignored)} not read: {some(ignored)}"
         )
     if len(listing.images) + len(listing.bad) == num_found:
@@ -144,12 +144,10 @@ def _no_images(root: Path, folders: Sequence[Path], loose: Sequence[str]) -> str
         )
         names = some([folder.name for folder in folders])
         return (
-            f"{root} has {_count(folders, 'folder')} ({names}), none with images. {expected}{hint}"
+            f"{root} has {count(folders, 'folder')} ({names}), none with images. {expected}{hint}"
         )
     if loose:
-        return (
-            f"{root} has {_count(loose, 'file')} ({some(loose)}) but no class folders. {expected}"
-        )
+        return f"{root} has {count(loose, 'file')} ({some(loose)}) but no class folders. {expected}"
     return f"{root} is an empty folder. {expected}"
 
 
@@ -213,7 +211,8 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _count(things: Sequence[object], noun: str) -> str:
+def count(things: Sequence[object], noun: str) -> str:
+    """Say how many: "1 file", "3 files"."""
     return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
 
 
