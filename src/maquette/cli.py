@@ -36,7 +36,7 @@ RunsDir = Annotated[
 
 @app.command()
 def check(
-    source: Annotated[str, typer.Argument(help="A recipe (YAML), or a CSV or Parquet table.")],
+    source: Annotated[str, typer.Argument(help="A recipe, a table, or a folder of images.")],
     overrides: Overrides = None,
     schema: Annotated[
         Path | None,
@@ -53,8 +53,7 @@ def check(
     """
     from maquette.checking import check_source
 
-    report = check_source(source, overrides or [], schema=schema, infer_schema=infer_schema)
-    for line in report:
+    for line in check_source(source, overrides or [], schema=schema, infer_schema=infer_schema):
         print(line)
 
 

@@ -1,11 +1,11 @@
 """The main path: a recipe goes in, a bundle comes out. Read `_run` from top to bottom.
 
-    train        recipe -> Run: data, preprocessing, network, training, evaluation, bundle, report
-    resume_run   the same, continued where a run was killed
-    evaluate     bundle -> metrics on a split of its data, or on other labelled data
-    load         path or registry URI -> Bundle
-    predict_file bundle + file -> file of predictions
-    register     run -> a version in the model registry
+train        recipe -> Run: data, preprocessing, network, training, evaluation, bundle, report
+resume_run   the same, continued where a run was killed
+evaluate     bundle -> metrics on a split of its data, or on other labelled data
+load         path or registry URI -> Bundle
+predict_file bundle + file -> file of predictions
+register     run -> a version in the model registry
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from maquette.bundle import Bundle, load_bundle, save_bundle
 from maquette.device import choose_device, describe
 from maquette.errors import DataError, TrackingError, UsageError
 from maquette.files import write_json
-from maquette.outcome import measure, reference_inputs, summarise
+from maquette.outcome import measure, metric_table, reference_inputs, summarise
 from maquette.recipe import Recipe, make_recipe, read_recipe, with_absolute_paths
 from maquette.reporting import report_of
 from maquette.runs import RunFolder
 from maquette.tasks import make_task
 from maquette.tasks.base import Splits, Task
-from maquette.track import record
+from maquette.tracking import mirror_and_register
 from maquette.train.callbacks import Callback
 from maquette.train.loop import fit
 from maquette.train.scoring import score
@@ -40,6 +40,8 @@ class Run:
 
     folder: Path
     summary: Mapping[str, Any]
+    tracked: str
+    """One line: which registered version this became, or why it is not tracked."""
 
     @property
     def bundle(self) -> Path:
@@ -55,6 +57,10 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """Every final metric by its prefixed name: test/accuracy, valid/loss, …"""
         return dict(self.summary["metrics"])
+
+    def lines(self) -> list[str]:
+        """What to see first: the test metrics, the report, the registered version."""
+        return [*metric_table(self.summary), f"report: {self.report}", self.tracked]
 
 
 def train(
@@ -131,30 +137,36 @@ def _run(
     )
 
     outcome = measure(task, preprocessor, model, splits, device=device)
+    profile = task.profile(splits.train)
     save_bundle(
         folder.bundle,
         recipe=recipe,
         preprocessor=preprocessor,
         model=model,
         metrics=outcome.metrics,
-        profile=task.profile(splits.train),
+        profile=profile,
         probes=reference_inputs(task, splits, recipe.evaluation.probes),
     )
-    environment = describe()
     summary = summarise(
         recipe,
         fitted=fitted,
         outcome=outcome,
         splits=splits,
-        environment=environment,
+        environment=describe(),
         seconds=time.perf_counter() - started,
     )
-    report_of(folder, task=task, splits=splits, fitted=fitted, outcome=outcome, summary=summary)
+    report_of(
+        folder,
+        task=task,
+        splits=splits,
+        profile=profile,
+        fitted=fitted,
+        outcome=outcome,
+        summary=summary,
+    )
     folder.write_summary(summary)
     folder.log("run ended", metrics=outcome.metrics)
-    if recipe.tracking.enabled:
-        _mirror(folder, recipe)
-    return Run(folder.path, summary)
+    return Run(folder.path, summary, tracked=_track(folder, recipe))
 
 
 def load(bundle: str | Path, *, device: str = "auto") -> Bundle:
@@ -216,17 +228,25 @@ def predict_file(bundle: str | Path, source: Path, output: Path) -> list[str]:
 
 
 def register(path: str | Path, *, name: str | None = None) -> str:
-    """Mirror a finished run to the tracking server and register its bundle; say what was made."""
-    folder = RunFolder.open(path)
-    return record.mirror_and_register(folder, folder.recipe(), folder.summary(), name=name)
+    """Mirror a finished run to the tracking store, register its bundle, and say what was made.
+
+    Raises:
+        UsageError: not a run folder, or its run has not ended.
+        TrackingError: the store cannot be used.
+    """
+    return mirror_and_register(RunFolder.open(path), name=name, register_model=True)
 
 
-def _mirror(folder: RunFolder, recipe: Recipe) -> None:
+def _track(folder: RunFolder, recipe: Recipe) -> str:
     """Tracking only mirrors: when it cannot be reached the run still ends well, and says so."""
+    settings = recipe.tracking
+    if not settings.enabled:
+        return f"not tracked, as the recipe says; `maquette register {folder.path}` does it"
     try:
-        register(folder.path)
+        return mirror_and_register(folder, name=None, register_model=settings.register_model)
     except TrackingError as error:
         folder.log("not tracked", reason=str(error))
+        return f"not tracked: {error}"
 
 
 def _read(recipe: str | Path | Recipe | Mapping[str, Any], overrides: Sequence[str]) -> Recipe:

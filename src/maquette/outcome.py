@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,25 @@ def summarise(
         "seconds": seconds,
         "environment": environment,
     }
+
+
+def metric_table(summary: Mapping[str, Any]) -> list[str]:
+    """Return the test metrics beside their intervals and the baselines', as aligned lines."""
+    names = [name for name in summary["metrics"] if name.startswith("test/")]
+    rows = [["", "this model", f"{summary['confidence']:.0%} interval", *summary["baselines"]]]
+    for name in names:
+        low_high = summary["intervals"].get(name)
+        interval = f"{low_high[0]:.4g} – {low_high[1]:.4g}" if low_high else ""
+        others = [
+            f"{metrics[name]:.4g}" if name in metrics else ""
+            for metrics in summary["baselines"].values()
+        ]
+        rows.append([name, f"{summary['metrics'][name]:.4g}", interval, *others])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _intervals(
