@@ -196,7 +196,7 @@ def test_a_phones_jpeg_with_a_second_picture_is_its_first():
 
 
 def test_pillow_images_are_taken_too():
-    np.testing.assert_array_equal(rgb_pixels(Image.fromarray(picture())), picture())
+    np.testing.assert_array_equal(rgb_pixels(Image.fromarray(picture()), max_pixels=99), picture())
 
 
 def test_encode_png_is_undone_by_decode():
@@ -240,6 +240,17 @@ def test_a_bomb_is_refused_before_decoding(side):
     assert refusal(bomb(side, side), max_pixels=1_000_000) == (
         f"has {side} × {side} = {side * side} pixels, more than max_pixels=1000000; "
         "it was refused before decoding"
+    )
+
+
+def test_a_bomb_that_only_pillow_sees():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    content = bytearray(saved(frames[0], "WebP", save_all=True, append_images=frames[1:]))
+    assert content[12:16] == b"VP8X"
+    content[24:30] = b"\xff\x3f\x00" * 2  # canvas width and height, less one
+    assert refusal(bytes(content)) == (
+        "was refused before decoding: Image size (268435456 pixels) exceeds limit of 178956970 "
+        "pixels, could be decompression bomb DOS attack"
     )
 
 

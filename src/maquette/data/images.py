@@ -91,14 +91,7 @@ def decode_image(content: bytes | Path, *, max_pixels: int) -> Pixels:
     Raises:
         ImageError: not readable, empty, no image, too large, 1×1, animated, truncated or corrupt.
     """
-    image = open_image(content, max_pixels=max_pixels)
-    try:
-        image.load()
-        return rgb_pixels(image)
-    except ImageError:
-        raise
-    except Exception as error:  # decoders of hostile files raise a dozen types; each is the file's
-        raise _damaged(image.format, error) from None
+    return rgb_pixels(open_image(content, max_pixels=max_pixels), max_pixels=max_pixels)
 
 
 def open_image(content: bytes | Path, *, max_pixels: int) -> Image.Image:
@@ -123,7 +116,7 @@ def open_image(content: bytes | Path, *, max_pixels: int) -> Image.Image:
         frames = getattr(image, "n_frames", 1)
     except ImageError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # as in `rgb_pixels`
         raise _damaged(name, error) from None
     if frames > 1:
         raise ImageError(
@@ -133,28 +126,20 @@ def open_image(content: bytes | Path, *, max_pixels: int) -> Image.Image:
     return image
 
 
-def rgb_pixels(image: Image.Image) -> Pixels:
+def rgb_pixels(image: Image.Image, *, max_pixels: int) -> Pixels:
     """Return a Pillow image as upright, opaque RGB, by the rules of `decode_image`.
 
     Raises:
-        ImageError: the pixels are 32-bit or floating-point numbers, whose range nobody knows.
+        ImageError: too large, 1×1, truncated, corrupt, or 32-bit numbers of unknown range.
     """
-    from PIL import Image
-
-    image = _upright(image)
-    if image.mode in ("I", "F"):
-        raise ImageError(
-            f"holds 32-bit numbers (Pillow mode {image.mode}) of unknown range; "
-            "save it with 8 or 16 bits"
-        )
-    if image.mode.startswith("I;16"):
-        deep = np.asarray(image).astype(np.uint32)
-        grey = ((deep + 128) // 257).astype(np.uint8)  # 65535 / 255 is 257
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    refuse_size(*image.size, max_pixels=max_pixels)
+    try:
+        image.load()
+        return _convert(image)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders of hostile files raise a dozen types; each is the file's
+        raise _damaged(image.format, error) from None
 
 
 def refuse_size(width: int, height: int, *, max_pixels: int) -> None:
@@ -250,6 +235,25 @@ def _silence_pillow() -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+def _convert(image: Image.Image) -> Pixels:
+    from PIL import Image
+
+    image = _upright(image)
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            f"holds 32-bit numbers (Pillow mode {image.mode}) of unknown range; "
+            "save it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I;16"):
+        deep = np.asarray(image).astype(np.uint32)
+        grey = ((deep + 128) // 257).astype(np.uint8)  # 65535 / 255 is 257
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
 def _upright(image: Image.Image) -> Image.Image:
     from PIL import ImageOps
 
@@ -260,4 +264,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _damaged(name: str | None, error: Exception) -> ImageError:
-    return ImageError(f"is a truncated or corrupt {name} ({str(error) or type(error).__name__})")
+    from PIL import Image
+
+    text = str(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):  # canvases and tiles found out on the way
+        return ImageError(f"was refused before decoding: {text.rstrip('.')}")
+    return ImageError(f"is a truncated or corrupt {name or 'image'} ({text})")

@@ -116,8 +116,7 @@ class ImagePreprocessor:
         if isinstance(image, np.ndarray):
             return self._check_array(image)
         if _is_pillow(image):
-            refuse_size(*image.size, max_pixels=self.max_pixels)
-            return rgb_pixels(image)
+            return rgb_pixels(image, max_pixels=self.max_pixels)
         raise ImageError(
             f"is a {type(image).__name__}, expected a path, the bytes of an image file, a Pillow "
             "image, or a uint8 array (height, width, 3)"
