@@ -1,6 +1,6 @@
 """The non-linearities a recipe can name, and the gain that keeps signals at one size through them.
 
-`ACTIVATIONS` is the whole list; `gain` says how large the weights before one should start.
+`ACTIVATIONS` is the whole list; `gain` says how large the weights behind one should start.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 def gain(name: str) -> float:
     """Return 1/√E[f(z)²] for z ~ N(0, 1), f the activation called `name`.
 
-    Weights of variance gain²/fan_in keep the mean square of a layer's inputs the same from layer
-    to layer: He et al. 2015, section 2.2, for any f. For ReLU it is their √2, for SELU 1.
+    In z' = W f(z), weights of variance gain²/fan_in keep the variance of z' at that of z, which is
+    He et al. 2015, section 2.2, for any f. For ReLU the gain is their √2, for SELU 1.
 
     Raises:
         ValueError: `name` is not in `ACTIVATIONS`.

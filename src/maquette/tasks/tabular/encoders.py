@@ -10,9 +10,10 @@ Letters: B rows, F number columns (days of dates included).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from maquette.recipe.schema import TabularPreprocessing
 
 Floats = NDArray[np.float64]
 Dates = NDArray[np.datetime64]
+
+if TYPE_CHECKING:
+    from maquette.data.dates import DateOrder
 
 LIMIT = {"none": 1e15, "standard": 1e6, "robust": 1e6, "quantile": 1e15}
 """Values are cut off here before they enter the network, by scaling. A standardised training value
@@ -71,16 +75,18 @@ class NumberColumn:
                 f"Column {name!r} has {num_missing} missing values in the training rows, and "
                 "preprocessing.handle_missing is 'error'; use median, mean or zero."
             )
-        low, median, high = np.quantile(observed, (0, 0.5, 1)) if len(observed) else (0.0,) * 3
-        is_constant = _is_constant(low, high)
-        learned = {} if is_constant else _scaling(name, observed, settings)
+        low, median, high = (
+            np.quantile(observed, (0, 0.5, 1)).tolist() if len(observed) else (0.0, 0.0, 0.0)
+        )
+        does_vary = varies(low, high)
+        learned = _scaling(name, observed, settings) if does_vary else {}
         return cls(
             name=name,
-            low=float(low),
-            high=float(high),
-            typical=float(median),
-            fill=_fill(settings.handle_missing, observed, float(median)),
-            is_constant=is_constant,
+            low=low,
+            high=high,
+            typical=median,
+            fill=_fill(settings.handle_missing, observed, median),
+            is_constant=not does_vary,
             has_indicator=settings.missing_indicator and 0 < num_missing < len(values),
             **learned,
         )
@@ -91,9 +97,9 @@ class NumberColumn:
         return cls(**{**state, "quantiles": tuple(state["quantiles"])})
 
 
-def _is_constant(low: float, high: float) -> bool:
-    """Whether a range is no wider than rounding noise."""
-    return bool(high - low <= 10 * np.finfo(np.float64).eps * max(abs(low), abs(high)))
+def varies(low: float, high: float) -> bool:
+    """Whether a range is wider than rounding noise, and its square than the smallest float64."""
+    return high - low > max(10 * sys.float_info.epsilon * max(abs(low), abs(high)), 1e-150)
 
 
 def _fill(method: str, observed: Floats, median: float) -> float | None:
@@ -172,7 +178,8 @@ def to_normal(values: Floats, knots: Floats) -> Floats:
         knots: (Q,) training values at ranks 0, 1/(Q-1), …, 1, ascending; repeats allowed.
     Returns:
         (B,) in ±NORMAL_LIMIT. Repeated knots get the middle of their ranks: the interpolation is
-        done from both sides and averaged, as scikit-learn does.
+        done from both sides and averaged, as in scikit-learn, which however sends every value
+        equal to the smallest or largest knot to the limit, be it a quarter of all rows.
     """
     ranks = np.linspace(0, 1, len(knots))
     from_below = np.interp(values, knots, ranks)
@@ -208,16 +215,21 @@ class DateColumn:
     name: str
     days: NumberColumn
     """The date as a number, treated as every number."""
+    order: DateOrder
+    """How dates are written, where not as ISO 8601: ymd, dmy or mdy."""
     cycles: tuple[str, ...]
     """Those of `CYCLES` in which the training dates differ; each adds a sine and a cosine."""
 
     @classmethod
-    def fit(cls, name: str, dates: Dates, settings: TabularPreprocessing) -> Self:
+    def fit(
+        cls, name: str, dates: Dates, settings: TabularPreprocessing, *, order: DateOrder = "ymd"
+    ) -> Self:
         """Learn from (n,) training dates, missing as NaT."""
         observed = dates[~np.isnat(dates)]
         return cls(
             name=name,
             days=NumberColumn.fit(name, days(dates), settings),
+            order=order,
             cycles=tuple(c for c in CYCLES if len(np.unique(phase(observed, c))) > 1),
         )
 
@@ -227,6 +239,7 @@ class DateColumn:
         return cls(
             name=state["name"],
             days=NumberColumn.from_json(state["days"]),
+            order=state["order"],
             cycles=tuple(state["cycles"]),
         )
 

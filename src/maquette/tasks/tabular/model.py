@@ -62,6 +62,7 @@ class TabularMLP(nn.Module):
             ValueError: there are no inputs at all, or a name is unknown.
         """
         super().__init__()
+        hidden_gain = gain(activation)  # refuses unknown names
         if normalization != "none" and normalization not in NORMALIZATIONS:
             raise ValueError(
                 f"Unknown normalization {normalization!r}. "
@@ -88,7 +89,7 @@ class TabularMLP(nn.Module):
                 self.hidden.append(nn.Dropout(dropout))
             width = hidden
         self.output = nn.Linear(width, num_outputs)
-        self._initialise(activation)
+        self._initialise(hidden_gain)
 
     def forward(self, numbers_BF: Tensor, categories_BK: Tensor | None = None) -> Tensor:
         """Return logits (B, N), or (B,) when there is one output.
@@ -107,14 +108,17 @@ class TabularMLP(nn.Module):
         outputs_BN: Tensor = self.output(self.hidden(inputs_BD))
         return outputs_BN.squeeze(1) if outputs_BN.shape[1] == 1 else outputs_BN
 
-    def _initialise(self, activation: str) -> None:
-        """Weights N(0, gain²/fan_in) (He et al. 2015), biases 0; see the constants above."""
-        for layer in self.hidden:
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=gain(activation) / math.sqrt(layer.in_features))
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.output.weight, std=OUTPUT_SHRINK / math.sqrt(self.output.in_features))
-        nn.init.zeros_(self.output.bias)
+    def _initialise(self, hidden_gain: float) -> None:
+        """Weights N(0, gain²/fan_in) (He et al. 2015), biases 0; see the constants above.
+
+        The first layer sees standardised inputs, which no activation has shrunk: its gain is 1.
+        """
+        layers = [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
+        gains = [1.0] + [hidden_gain] * len(layers)
+        gains[-1] *= OUTPUT_SHRINK
+        for layer, layer_gain in zip([*layers, self.output], gains, strict=True):
+            nn.init.normal_(layer.weight, std=layer_gain / math.sqrt(layer.in_features))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         for table in self.embeddings.parameters():
             nn.init.normal_(table, std=EMBEDDING_DEVIATION)

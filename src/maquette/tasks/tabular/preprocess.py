@@ -30,12 +30,12 @@ from maquette.errors import DataError
 from maquette.recipe.schema import TabularPreprocessing
 from maquette.tasks.base import Json
 from maquette.tasks.tabular.categories import CategoryColumn, in_reading_order
-from maquette.tasks.tabular.encoders import DateColumn, NumberColumn, NumberScaler, days
+from maquette.tasks.tabular.encoders import DateColumn, NumberColumn, NumberScaler, days, varies
 from maquette.tasks.tabular.row_schema import row_schema
 from maquette.tasks.tabular.rows import Cells, RowReader, listed
 
 if TYPE_CHECKING:
-    from maquette.tasks.tabular.data import TableSamples
+    from maquette.tasks.tabular.samples import TableSamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,11 @@ class TabularPreprocessor:
         numbers = [
             NumberColumn.fit(name, values, settings) for name, values in samples.numbers.items()
         ]
-        dates = [DateColumn.fit(name, values, settings) for name, values in samples.dates.items()]
+        orders = samples.date_orders
+        dates = [
+            DateColumn.fit(name, values, settings, order=orders.get(name, "ymd"))
+            for name, values in samples.dates.items()
+        ]
         categories = [
             CategoryColumn.fit(name, values, settings.max_categories)
             for name, values in samples.categories.items()
@@ -183,8 +187,8 @@ class TabularPreprocessor:
     def _reader(self) -> RowReader:
         return RowReader(
             columns=self.columns,
-            numbers={column.name: column.fill is not None for column in self.numbers},
-            dates={date.name: date.days.fill is not None for date in self.dates},
+            numbers=self.numbers,
+            dates=self.dates,
             categories=self.categories,
             target_name=self.target_name,
         )
@@ -262,7 +266,7 @@ def _fit_target(target: NDArray[Any], name: str) -> dict[str, Any]:
     """Learn class names and counts from text, or mean and deviation from numbers."""
     if target.dtype.kind == "f":
         mean, scale = float(target.mean()), float(target.std())
-        if target.min() == target.max():
+        if not varies(float(target.min()), float(target.max())):
             raise DataError(
                 f"Column {name!r} is {target[0]:g} in every training row; there is nothing to "
                 "learn. Choose another data.tabular.target_column."

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maquette.tasks.base import Json
-from maquette.tasks.tabular.data import TableSamples
 from maquette.tasks.tabular.encoders import Floats, days
+from maquette.tasks.tabular.samples import TableSamples
 
 NUM_BINS = 10
 """Bins for the population stability index, of about equal counts in this split."""
@@ -42,14 +42,15 @@ def table_profile(samples: TableSamples) -> Json:
 def _number_profile(values: Floats) -> Json:
     """Count, moments, quantiles and bins of a column; missing values are counted apart.
 
-    `edges` are the inner edges, ascending and distinct; bin i holds edges[i-1] < x <= edges[i],
-    the first and last are open. `counts` has one more entry than `edges`.
+    `edges` are the inner edges: values of the column, ascending, distinct. Bin i holds
+    edges[i-1] < x <= edges[i]; the first and last are open. `counts` has one more entry.
     """
     observed = values[~np.isnan(values)]
     profile: Json = {"count": len(observed), "missing": len(values) - len(observed)}
     if not len(observed):
         return profile
-    edges = np.unique(np.quantile(observed, np.linspace(0, 1, NUM_BINS + 1)[1:-1]))
+    inner = np.linspace(0, 1, NUM_BINS + 1)[1:-1]
+    edges = np.unique(np.quantile(observed, inner, method="inverted_cdf"))
     counts = np.bincount(np.searchsorted(edges, observed), minlength=len(edges) + 1)
     quantiles = np.quantile(observed, np.linspace(0, 1, NUM_QUANTILES + 1))
     return profile | {

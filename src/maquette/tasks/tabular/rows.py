@@ -11,16 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from functools import partial
 from itertools import chain
 from numbers import Real
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maquette.errors import RequestError, nearest
 from maquette.tasks.tabular.categories import CategoryColumn, as_number
-from maquette.tasks.tabular.encoders import Dates, Floats
+from maquette.tasks.tabular.encoders import DateColumn, Dates, Floats, NumberColumn
+
+if TYPE_CHECKING:
+    from maquette.data.dates import DateOrder
 
 NUM_LISTED = 12
 """Column names quoted in a message; a table may have hundreds."""
@@ -44,25 +48,20 @@ class RowReader:
         self,
         *,
         columns: Sequence[str],
-        numbers: Mapping[str, bool],
-        dates: Mapping[str, bool],
+        numbers: Sequence[NumberColumn],
+        dates: Sequence[DateColumn],
         categories: Sequence[CategoryColumn],
         target_name: str,
     ) -> None:
-        """Prepare the look-ups.
-
-        Args:
-            columns: every input column, in the order of cells.
-            numbers, dates: column name -> whether it may be missing, in the order of the arrays.
-        """
+        """Prepare the look-ups; `columns` are all input columns in the order of cells."""
         self._columns = tuple(columns)
         self._fields = frozenset(columns)
         self._target_name = target_name
         place = {name: position for position, name in enumerate(columns)}
-        self._numbers = [(place[name], name, may_miss) for name, may_miss in numbers.items()]
-        self._dates = [(place[name], name, may_miss) for name, may_miss in dates.items()]
-        self._categories = [(place[c.name], c.name, c.slots()) for c in categories]
-        self._only_numbers = tuple(numbers) == self._columns
+        self._numbers = [(place[column.name], column) for column in numbers]
+        self._dates = [(place[column.name], column) for column in dates]
+        self._categories = [(place[column.name], column, column.slots()) for column in categories]
+        self._only_numbers = tuple(column.name for column in numbers) == self._columns
 
     def read(self, raw: Sequence[Any]) -> Cells:
         """Read B rows.
@@ -142,24 +141,24 @@ class RowReader:
 
     def _read_numbers(self, rows: Sequence[Sequence[Any]]) -> Floats:
         values = np.empty((len(rows), len(self._numbers)))
-        for j, (place, name, may_miss) in enumerate(self._numbers):
-            values[:, j] = _each(parse_number, rows, place, name, may_miss)
+        for j, (place, column) in enumerate(self._numbers):
+            may_miss = column.fill is not None
+            values[:, j] = _each(parse_number, rows, place, column.name, may_miss)
         return values
 
     def _read_dates(self, rows: Sequence[Sequence[Any]]) -> Dates:
         values = np.empty((len(rows), len(self._dates)), dtype="datetime64[ms]")
-        for j, (place, name, may_miss) in enumerate(self._dates):
-            values[:, j] = _each(parse_date, rows, place, name, may_miss)
+        for j, (place, column) in enumerate(self._dates):
+            spelled = _spelled_dates((row[place] for row in rows), column.order)
+            parse = partial(parse_date, spelled=spelled)
+            values[:, j] = _each(parse, rows, place, column.name, column.days.fill is not None)
         return values
 
     def _read_categories(self, rows: Sequence[Sequence[Any]]) -> NDArray[np.int64]:
         slots = np.empty((len(rows), len(self._categories)), dtype=np.int64)
-        for j, (place, name, known) in enumerate(self._categories):
-
-            def find(cell: Any, known: Mapping[Any, int] = known) -> int:
-                return find_slot(cell, known)
-
-            slots[:, j] = _each(find, rows, place, name, may_miss=True)
+        for j, (place, column, known) in enumerate(self._categories):
+            find = partial(find_slot, known=known)
+            slots[:, j] = _each(find, rows, place, column.name, may_miss=True)
         return slots
 
 
@@ -213,9 +212,11 @@ def _as_float(cell: Real) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def parse_date(cell: Any) -> np.datetime64:
+def parse_date(cell: Any, spelled: Mapping[str, np.datetime64] | None = None) -> np.datetime64:
     """Read a cell as a date, in UTC; None is NaT.
 
+    Args:
+        spelled: texts that are not ISO 8601 but dates in the order of the training file.
     Raises:
         ValueError: its text says what is expected instead.
     """
@@ -224,10 +225,9 @@ def parse_date(cell: Any) -> np.datetime64:
     if isinstance(cell, np.datetime64) and not np.isnat(cell):
         return np.datetime64(cell.astype("datetime64[ms]"))
     if isinstance(cell, str):
-        try:
-            cell = datetime.fromisoformat(cell.strip())
-        except ValueError:
-            cell = None
+        if spelled and cell in spelled:
+            return spelled[cell]
+        cell = _iso_date(cell)
     if isinstance(cell, date) and not isinstance(cell, datetime):
         cell = datetime.combine(cell, time())
     if (
@@ -237,6 +237,28 @@ def parse_date(cell: Any) -> np.datetime64:
     if cell.tzinfo is not None:
         cell = cell.astimezone(UTC).replace(tzinfo=None)
     return np.datetime64(cell, "ms")
+
+
+def _iso_date(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+
+
+def _spelled_dates(cells: Iterable[Any], order: DateOrder) -> dict[str, np.datetime64]:
+    """Read the texts that are not ISO 8601 as the training file was read, all at once."""
+    texts = {cell for cell in cells if isinstance(cell, str) and _iso_date(cell) is None}
+    if not texts:
+        return {}
+    import pyarrow as pa
+
+    from maquette.data.dates import parse_dates
+
+    listed_texts = sorted(texts)
+    dates = parse_dates(pa.array([text.strip() for text in listed_texts]), order)
+    pairs = zip(listed_texts, dates, strict=True)
+    return {text: date for text, date in pairs if not np.isnat(date)}
 
 
 def find_slot(cell: Any, known: Mapping[Any, int]) -> int:

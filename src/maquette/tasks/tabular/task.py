@@ -19,12 +19,13 @@ from maquette.nn.losses import CLASS_LOSSES, summed_loss
 from maquette.recipe import Recipe
 from maquette.recipe.schema import Architecture, Training
 from maquette.tasks.base import Batch, Json, MetricAccumulator, Predictions, Splits
-from maquette.tasks.tabular.data import TableSamples, load_table
+from maquette.tasks.tabular.data import load_table
 from maquette.tasks.tabular.encoders import days
 from maquette.tasks.tabular.model import TabularMLP
 from maquette.tasks.tabular.preprocess import TabularPreprocessor
 from maquette.tasks.tabular.profile import table_profile
 from maquette.tasks.tabular.row_schema import date_text, example_row
+from maquette.tasks.tabular.samples import TableSamples
 from maquette.tasks.tabular.source import CategoryHider, TableSource, class_weights
 
 VISION_KEYS = ("stem", "base_width", "drop_path", "weights")
