@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -141,10 +140,10 @@ def test_an_ended_run_is_not_resumed(iris_run):
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(UsageError, match="is not a run folder: it has no recipe.yaml"):
+    with pytest.raises(UsageError, match=r"is not a run folder: it has no recipe\.yaml"):
         maquette.lifecycle.resume_run(tmp_path)
-    with pytest.raises(UsageError, match="has no summary.json, so its run has not ended"):
-        (tmp_path / "recipe.yaml").write_text("name: x", encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text("name: x", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"has no summary\.json, so its run has not ended"):
         RunFolder.open(tmp_path).summary()
 
 
@@ -229,4 +228,4 @@ def wait_for_checkpoint(runs: Path) -> bool:
         if saved:
             return not list(runs.glob("*/summary.json"))
         time.sleep(0.02)
-    raise AssertionError(f"no checkpoint in {os.listdir(runs) if runs.exists() else runs}")
+    raise AssertionError(f"no checkpoint below {runs}")

@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from maquette.errors import UsageError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from maquette.recipe import Recipe
     from maquette.tasks.base import DataReport, Task
 
@@ -47,3 +51,24 @@ def check_data(recipe: Recipe) -> DataReport:
 
     assert recipe.data.image is not None, "Recipe._data_fits_model guarantees one of the two"
     return check_images(recipe.data.image)
+
+
+def suggest_recipe(path: Path, *, target: str | None) -> str:
+    """Look at a table or a folder of images and return a commented recipe that trains as it is.
+
+    Raises:
+        DataError: there is nothing there that could be learned from.
+        UsageError: `target` is not a column, or given for images.
+    """
+    if path.is_dir():
+        if target is not None:
+            raise UsageError(
+                f"{path} is a folder of images, whose folders name the classes; "
+                "leave --target out."
+            )
+        from maquette.tasks.vision.suggest import suggest_recipe as suggest_for_images
+
+        return suggest_for_images(path)
+    from maquette.tasks.tabular.suggest import suggest_recipe as suggest_for_table
+
+    return suggest_for_table(path, target=target)
