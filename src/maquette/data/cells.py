@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from maquette.data.arrow import from_mask, is_valid, to_numpy
 from maquette.data.dates import find_date_order, parse_dates
 
 Kind = Literal["number", "category", "date"]
@@ -20,12 +21,6 @@ Kind = Literal["number", "category", "date"]
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 MOSTLY = 0.9
 """A column whose cells are numbers (or dates) to this share is one; the other cells are bad."""
-
-
-def present(cells: pa.StringArray) -> NDArray[np.bool_]:
-    """(n,) where a cell has a value."""
-    mask: NDArray[np.bool_] = cells.is_valid().to_numpy(zero_copy_only=False)
-    return mask
 
 
 def parse_numbers(cells: pa.StringArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -38,18 +33,13 @@ def parse_numbers(cells: pa.StringArray) -> tuple[NDArray[np.float64], NDArray[n
     try:
         parsed = cells.cast(pa.float64())
     except pa.ArrowInvalid:
-        parsed = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, None)
+        nothing = pa.nulls(len(cells), pa.string())
+        parsed = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, nothing)
         parsed = pc.utf8_ltrim(parsed, characters="+").cast(pa.float64())
-    numbers = np.array(parsed.to_numpy(zero_copy_only=False), dtype=np.float64)
-    bad = present(cells) & ~np.isfinite(numbers)
+    numbers = to_numpy(parsed, null=np.nan)
+    bad = is_valid(cells) & ~np.isfinite(numbers)
     numbers[bad] = np.nan
     return numbers, bad
-
-
-def parse_texts(cells: pa.StringArray) -> NDArray[np.object_]:
-    """(n,) str, or None where the cell is missing."""
-    texts: NDArray[np.object_] = cells.to_numpy(zero_copy_only=False)
-    return texts
 
 
 def find_kind(cells: pa.StringArray) -> Kind:
@@ -65,7 +55,7 @@ def find_kind(cells: pa.StringArray) -> Kind:
     num_bad = int(bad.sum())
     if num_bad <= (1 - MOSTLY) * num_values:
         return "number"
-    if num_bad <= num_values / 2 and len(cells.filter(pa.array(bad)).unique()) == 1:
+    if num_bad <= num_values / 2 and len(cells.filter(from_mask(bad)).unique()) == 1:
         return "number"
     order = find_date_order(cells)
     dated = 0 if order is None else int((~np.isnat(parse_dates(cells, order))).sum())
@@ -84,7 +74,7 @@ def parse_times(
     if find_kind(cells) != "date":
         return parse_numbers(cells)
     dates = parse_dates(cells, find_date_order(cells) or "ymd")
-    return dates, present(cells) & np.isnat(dates)
+    return dates, is_valid(cells) & np.isnat(dates)
 
 
 def is_whole(numbers: NDArray[np.float64]) -> bool:

@@ -34,8 +34,13 @@ class RaggedRow:
     text: str
 
     def __str__(self) -> str:
+        return f"row {self.line}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """What was found and what was expected, without the place."""
         found = f"{self.cells} cell{'s' * (self.cells != 1)}"
-        return f"row {self.line}: {found}, expected {self.expected}: {self.text!r}"
+        return f"{found}, expected {self.expected}: {self.text!r}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from maquette.data.arrow import is_valid, to_numpy
+
 DateOrder = Literal["ymd", "dmy", "mdy"]
 
 _CLOCK = (
@@ -56,7 +58,7 @@ def parse_dates(cells: pa.StringArray, order: DateOrder) -> NDArray[np.datetime6
     pattern = "^" + r"[-/.]".join(_PATTERNS[order]) + _CLOCK
     groups = pc.extract_regex(cells, pattern)
     parts = dict(zip((f.name for f in groups.type), groups.flatten(), strict=True))
-    matched = groups.is_valid().to_numpy(zero_copy_only=False)
+    matched = is_valid(groups)
     year, month, day = (_whole(parts[name]) for name in ("year", "month", "day"))
     hour, minute, second = (_whole(parts[name]) for name in ("hour", "minute", "second"))
     hour, hour_exists = _hour_of_day(hour, parts["half"])
@@ -74,25 +76,27 @@ def parse_dates(cells: pa.StringArray, order: DateOrder) -> NDArray[np.datetime6
 
 def _whole(digits: pa.StringArray) -> NDArray[np.int64]:
     """Digits -> int64; 0 where a group is empty or its row did not match."""
-    filled = pc.if_else(pc.equal(digits, ""), "0", digits).fill_null("0")
-    return filled.cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
+    return to_numpy(pc.utf8_lpad(digits, 1, "0").cast(pa.int64()), null=0)
 
 
 def _hour_of_day(
     hour: NDArray[np.int64], half: pa.StringArray
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Turn 12-hour clocks into 0..23 and tell which hours exist."""
-    half = pc.utf8_lower(half).fill_null("").to_numpy(zero_copy_only=False)
-    twelve = half != ""
+    before_noon = _where(pc.match_substring_regex(half, "^[Aa]"))
+    after_noon = _where(pc.match_substring_regex(half, "^[Pp]"))
+    twelve = before_noon | after_noon
     exists = np.where(twelve, (hour >= 1) & (hour <= 12), hour < 24)
-    return np.where(twelve, hour % 12 + 12 * (half == "pm"), hour), exists
+    return np.where(twelve, hour % 12 + 12 * after_noon, hour), exists
 
 
 def _zone_minutes(zone: pa.StringArray) -> NDArray[np.int64]:
     """Minutes east of UTC; 0 for Z and where there is no zone."""
-    digits = pc.replace_substring_regex(zone, r"[^0-9]", "").fill_null("")
-    sign = np.where(
-        pc.starts_with(zone, "-").fill_null(False).to_numpy(zero_copy_only=False), -1, 1
-    )
+    digits = pc.replace_substring_regex(zone, r"[^0-9]", "")
     hours = _whole(pc.utf8_slice_codeunits(digits, 0, 2))
-    return sign * (hours * 60 + _whole(pc.utf8_slice_codeunits(digits, 2, 4)))  # type: ignore[no-any-return]
+    minutes = hours * 60 + _whole(pc.utf8_slice_codeunits(digits, 2, 4))
+    return np.where(_where(pc.starts_with(zone, "-")), -minutes, minutes)
+
+
+def _where(condition: pa.BooleanArray) -> NDArray[np.bool_]:
+    return to_numpy(condition, null=False)

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from maquette.data.cells import parse_numbers, present
+from maquette.data.arrow import from_texts, is_valid, to_numpy
+from maquette.data.cells import parse_numbers
 from maquette.data.dates import find_date_order, parse_dates
 
 Mask = NDArray[np.bool_]
@@ -47,17 +48,17 @@ class Readings:
     @property
     def unread(self) -> Mask:
         """Cells that spell none of the schema's types."""
-        return present(self.cells) & ~(self.is_number | self.is_boolean | self.is_text)
+        return is_valid(self.cells) & ~(self.is_number | self.is_boolean | self.is_text)
 
 
 def read_cells(cells: pa.StringArray, schema: Mapping[str, Any]) -> Readings:
     """Read a column by the types that its schema allows."""
     types = declared_types(schema)
-    has_value = present(cells)
+    has_value = is_valid(cells)
     numbers, bad = parse_numbers(cells)
     spells_number = has_value & ~bad
     lowered = pc.utf8_lower(cells)
-    spells_boolean = _mask(pc.is_in(lowered, value_set=pa.array(["true", "false"])))
+    spells_boolean = _mask(pc.is_in(lowered, value_set=from_texts(["true", "false"])))
     if types is None:
         return Readings(cells, None, numbers, spells_number, spells_boolean, has_value)
     if "number" not in types:
@@ -94,17 +95,17 @@ def _type(column: Readings, declared: Any) -> tuple[Mask, str]:
 
 
 def _enum(column: Readings, choices: list[Any]) -> tuple[Mask, str]:
-    texts = pa.array([c for c in choices if isinstance(c, str)], pa.string())
+    texts = from_texts([c for c in choices if isinstance(c, str)])
     booleans = [str(c).lower() for c in choices if isinstance(c, bool)]
     numbers = [c for c in choices if _is_number(c)]
     fits = column.is_text & _mask(pc.is_in(column.cells, value_set=texts))
     fits |= column.is_number & np.isin(column.numbers, np.array(numbers, dtype=np.float64))
     lowered = pc.utf8_lower(column.cells)
-    fits |= column.is_boolean & _mask(pc.is_in(lowered, value_set=pa.array(booleans, pa.string())))
+    fits |= column.is_boolean & _mask(pc.is_in(lowered, value_set=from_texts(booleans)))
     shown = ", ".join(repr(c) for c in choices[:SHOWN_CHOICES])
     more = f", … ({len(choices)} in all)" if len(choices) > SHOWN_CHOICES else ""
     one = "one of " if len(choices) > 1 else ""
-    return present(column.cells) & ~column.unread & ~fits, f"{one}{shown}{more}"
+    return is_valid(column.cells) & ~column.unread & ~fits, f"{one}{shown}{more}"
 
 
 def _const(column: Readings, value: Any) -> tuple[Mask, str]:
@@ -211,9 +212,8 @@ NOTES = frozenset(
 
 
 def _lengths(column: Readings) -> NDArray[np.int64]:
-    lengths = pc.utf8_length(column.cells).fill_null(0).to_numpy(zero_copy_only=False)
-    return lengths.astype(np.int64)  # type: ignore[no-any-return]
+    return to_numpy(pc.utf8_length(column.cells), null=0)
 
 
 def _mask(values: pa.BooleanArray) -> Mask:
-    return values.fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return to_numpy(values, null=False)

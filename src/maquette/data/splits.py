@@ -37,6 +37,7 @@ def split_rows(
     groups: Sequence[Any] | NDArray[Any] | None = None,
     times: NDArray[Any] | None = None,
     assigned: Sequence[Any] | NDArray[Any] | None = None,
+    ids: Sequence[str] | None = None,
     seed: int,
 ) -> dict[str, Rows]:
     """Deal the rows 0..num_rows-1; the splits are disjoint and complete, and none is empty.
@@ -51,6 +52,7 @@ def split_rows(
         groups: (num_rows,) for grouped.
         times: (num_rows,) numbers, datetime64, or ISO 8601 text, none missing, for time.
         assigned: (num_rows,) names such as train, validation, val, test, for column.
+        ids: (num_rows,) what a reader calls the samples; only messages use them.
     Returns:
         {"train": rows, "valid": rows, "test": rows}, each int64 and ascending.
     Raises:
@@ -77,7 +79,9 @@ def split_rows(
             "Use split.method: random."
         )
     else:
-        parts = _by_class(np.asarray(labels, dtype=object), ratios, seed)
+        names = np.asarray(labels, dtype=object).astype(str)
+        _refuse_lonely(names, ids)
+        parts = _by_class(names, ratios, seed)
     return {name: np.sort(rows) for name, rows in zip(SPLITS, parts, strict=True)}
 
 
@@ -104,9 +108,9 @@ def _share(total: int, ratios: Sequence[float]) -> NDArray[np.int64]:
     return counts
 
 
-def _by_class(labels: NDArray[np.object_], ratios: Sequence[float], seed: int) -> list[Rows]:
-    classes, codes, sizes = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
-    _refuse_lonely(classes[sizes == 1].tolist())
+def _by_class(labels: NDArray[np.str_], ratios: Sequence[float], seed: int) -> list[Rows]:
+    """Deal each class by itself; every class has at least two samples."""
+    _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     shuffled = permutation(len(labels), seed=seed, epoch=0, purpose="split")
     by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
     members = np.split(by_class, np.cumsum(sizes)[:-1])
@@ -124,7 +128,7 @@ def _class_counts(sizes: NDArray[np.int64], ratios: Sequence[float]) -> NDArray[
     totals follow the ratios too: rounding every small class alike would starve a split.
     """
     quotas = sizes[:, None] * np.asarray(ratios)  # (N, splits)
-    counts = np.floor(quotas + 1e-9).astype(np.int64)
+    counts: NDArray[np.int64] = np.floor(quotas + 1e-9).astype(np.int64)
     owed = np.zeros(len(ratios))  # what each split should have had from the classes so far
     for quota, count, size in zip(quotas, counts, sizes, strict=True):
         owed += quota - count
@@ -137,7 +141,8 @@ def _class_counts(sizes: NDArray[np.int64], ratios: Sequence[float]) -> NDArray[
             owed[[0, place]] += (-1, 1)
     for place in np.flatnonzero(counts.sum(axis=0) == 0):
         donor = int(np.argmax(counts[:, 0]))
-        counts[donor, [0, place]] += (-1, 1)
+        counts[donor, 0] -= 1
+        counts[donor, place] += 1
     if (counts[:, 0] == 0).any() or (counts.sum(axis=0) == 0).any():
         raise DataError(
             f"{sizes.sum()} samples of {len(sizes)} classes are too few for three splits with "
@@ -146,16 +151,19 @@ def _class_counts(sizes: NDArray[np.int64], ratios: Sequence[float]) -> NDArray[
     return counts
 
 
-def _refuse_lonely(lonely: list[str]) -> None:
-    if not lonely:
+def _refuse_lonely(labels: NDArray[np.str_], ids: Sequence[str] | None) -> None:
+    classes, first, sizes = np.unique(labels, return_index=True, return_counts=True)
+    lonely = np.flatnonzero(sizes == 1)
+    if not len(lonely):
         return
-    names = ", ".join(map(repr, lonely[:10])) + (
-        f" and {len(lonely) - 10} more" * (len(lonely) > 10)
-    )
+    places = [f" ({ids[row]})" if ids is not None else "" for row in first[lonely[:10]]]
+    names = [f"{c!r}{p}" for c, p in zip(classes[lonely].tolist(), places, strict=False)]
+    more = f" and {len(lonely) - 10} more" if len(lonely) > 10 else ""
     what = "class has" if len(lonely) == 1 else "classes have"
     raise DataError(
-        f"{len(lonely)} {what} one sample only: {names}. It cannot be both learned and tested. "
-        "Merge it with another class, remove it, add samples, or set split.method: random."
+        f"{len(lonely)} {what} one sample only: {', '.join(names)}{more}. One sample cannot be "
+        "both learned and tested. Merge the class with another, remove it, add samples, or set "
+        "split.method: random."
     )
 
 
@@ -207,11 +215,10 @@ def _as_times(times: NDArray[Any]) -> NDArray[Any]:
     """Turn text into times that can be ordered; numbers and datetime64 are so already."""
     if times.dtype.kind in "iufM":
         return times
-    import pyarrow as pa
-
+    from maquette.data.arrow import from_texts
     from maquette.data.cells import parse_times
 
-    values, bad = parse_times(pa.array([str(value) for value in times]))
+    values, bad = parse_times(from_texts([str(value) for value in times]))
     if bad.any():
         raise DataError(
             f"The time column holds {str(times[int(bad.argmax())])!r}, expected dates such as "
@@ -256,11 +263,14 @@ def _carve(
         )
     share = ratios[1] / (ratios[0] + ratios[1])
     two = (1 - share, share)
-    names = None if labels is None else np.asarray(labels).astype(str)[train]
-    if names is None or len(np.unique(names)) == len(names):
+    if labels is None:
         kept, taken = _shuffled(train, two, seed)
         return kept, taken
+    names = np.asarray(labels, dtype=object).astype(str)[train]
     _, codes, sizes = np.unique(names, return_inverse=True, return_counts=True)
-    alone = sizes[codes] == 1  # the column put the class's other samples elsewhere; learn from it
+    alone = sizes[codes] == 1  # the column put the class's other samples elsewhere: learn from it
+    if alone.all():
+        kept, taken = _shuffled(train, two, seed)
+        return kept, taken
     kept, taken = (train[~alone][rows] for rows in _by_class(names[~alone], two, seed))
     return np.concatenate([kept, train[alone]]), taken

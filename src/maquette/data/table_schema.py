@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from maquette.data.cells import Kind, find_kind, present
+from maquette.data.arrow import from_texts, is_valid, to_numpy, to_texts
+from maquette.data.cells import Kind, find_kind
 from maquette.data.schema_keywords import (
     DATE_FORMATS,
     KEYWORDS,
@@ -39,21 +39,23 @@ ROOT_KEYWORDS = frozenset(("type", "properties", "required", "additionalProperti
 
 @dataclass(frozen=True)
 class Violation:
-    """One cell (or, at the header, one column) that does not fit."""
+    """One cell that does not fit, or one column."""
 
     line: int
+    """The cell's row in the file; 0 for the header, whatever the format."""
     column: str
     value: str | None
     """The cell as the file spells it; None when it is missing."""
     expected: str
 
     def __str__(self) -> str:
-        return f"row {self.line}, column {self.column!r}: {self.reason}"
+        where = f"row {self.line}" if self.line else "the header"
+        return f"{where}, column {self.column!r}: {self.reason}"
 
     @property
     def reason(self) -> str:
         """What was found and what was expected, without the place."""
-        given = "no value" if self.value is None else repr(self.value)
+        given = "nothing" if self.value is None else repr(self.value)
         return f"{given}, expected {self.expected}"
 
 
@@ -125,15 +127,15 @@ def _header_violations(
 ) -> Iterator[Violation]:
     for name in schema.get("required", ()):
         if name not in table.cells and name not in ignore_columns:
-            expected = f"this column, which the schema requires.{nearest(name, table.cells)}"
-            yield Violation(1, name, None, expected)
+            expected = f"a column of this name, which is required.{nearest(name, table.cells)}"
+            yield Violation(0, name, None, expected)
     if schema.get("additionalProperties", True) is not False:
         return
     known = schema.get("properties", {})
     for name in table.cells:
         if name not in known and name not in ignore_columns:
-            expected = f"no column that the schema does not know.{nearest(name, known)}"
-            yield Violation(1, name, name, expected)
+            expected = f"a column that the schema knows.{nearest(name, known)}"
+            yield Violation(0, name, name, expected)
 
 
 def _missing_cells(
@@ -142,7 +144,7 @@ def _missing_cells(
     if not is_required or allows_missing(schema):
         return
     expected = "a value: the schema requires one"
-    for row in np.flatnonzero(~present(table.cells[name])):
+    for row in np.flatnonzero(~is_valid(table.cells[name])):
         yield Violation(int(table.lines[row]), name, None, expected)
 
 
@@ -176,7 +178,7 @@ def _bad_by_library(
     """Check each distinct cell once; it fits when any JSON value that it can spell fits."""
     validator = make_validator({**schema, "$defs": root.get("$defs", {})})
     encoded = column.cells.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    codes = to_numpy(encoded.indices, null=-1)
     for code, text in enumerate(encoded.dictionary.to_pylist()):
         errors = [next(validator.iter_errors(value), None) for value in _spelled(text)]
         if None in errors:
@@ -208,7 +210,7 @@ def _bad_rows(
 def _json_values(cells: pa.StringArray, schema: Any) -> list[Any]:
     """Read each cell as the JSON value that its column's schema makes of it."""
     column = read_cells(cells, schema if isinstance(schema, Mapping) else {})
-    values: NDArray[np.object_] = cells.to_numpy(zero_copy_only=False).copy()
+    values = to_texts(cells)
     values[column.is_number] = column.numbers[column.is_number]
     values[column.is_boolean] = [text.lower() == "true" for text in values[column.is_boolean]]
     return list(values)
@@ -216,7 +218,7 @@ def _json_values(cells: pa.StringArray, schema: Any) -> list[Any]:
 
 def _spelled(text: str) -> list[Any]:
     """Every JSON value a cell can stand for."""
-    column = read_cells(pa.array([text]), {})
+    column = read_cells(from_texts([text]), {})
     values: list[Any] = [text]
     if column.is_number[0]:
         number = float(column.numbers[0])

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from maquette.data.arrow import from_rows, from_texts
 from maquette.data.csv_text import RaggedRow, parse_csv, ragged_message
 from maquette.data.text_encoding import to_utf8
 from maquette.errors import DataError, nearest
@@ -47,7 +48,7 @@ class Table:
 
     def take(self, rows: NDArray[np.int64]) -> Table:
         """Return these rows (positions, not lines), in this order."""
-        cells = {name: column.take(pa.array(rows)) for name, column in self.cells.items()}
+        cells = {name: column.take(from_rows(rows)) for name, column in self.cells.items()}
         return replace(self, cells=cells, lines=self.lines[rows])
 
 
@@ -81,13 +82,14 @@ def read_table(
             raise DataError(ragged_message(path, text.ragged, len(text.lines)))
         cells = dict(zip(text.names, text.columns, strict=True))
         table = Table(source=path, cells=cells, lines=text.lines, ragged=text.ragged)
-    missing = pa.array(sorted({value.strip() for value in missing_values}), pa.string())
+    missing = from_texts(sorted({value.strip() for value in missing_values}))
     return replace(table, cells={n: _clean(column, missing) for n, column in table.cells.items()})
 
 
 def _clean(column: pa.StringArray, missing: pa.StringArray) -> pa.StringArray:
     trimmed = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.is_in(trimmed, value_set=missing), pa.scalar(None, pa.string()), trimmed)
+    nothing = pa.nulls(len(column), pa.string())
+    return pc.if_else(pc.is_in(trimmed, value_set=missing), nothing, trimmed)
 
 
 def _read_bytes(path: Path) -> bytes:
