@@ -22,6 +22,13 @@ from maquette.train.loop import FitResult
 from maquette.train.scoring import score
 
 
+HEADLINES = tuple(
+    f"test/{metric}"
+    for metric in ("accuracy", "f1_macro", "roc_auc", "log_loss", "ece", "rmse", "mae", "r2")
+)
+"""What the command line prints; the report and summary.json hold every metric."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The measured network; `test/` is the split nothing was chosen by."""
@@ -107,8 +114,8 @@ def summarise(
 
 
 def metric_table(summary: Mapping[str, Any]) -> list[str]:
-    """Return the test metrics beside their intervals and the baselines', as aligned lines."""
-    names = [name for name in summary["metrics"] if name.startswith("test/")]
+    """Return the headline metrics with intervals, beside the baselines', as aligned lines."""
+    names = [name for name in HEADLINES if name in summary["metrics"]]
     rows = [["", "this model", f"{summary['confidence']:.0%} interval", *summary["baselines"]]]
     for name in names:
         low_high = summary["intervals"].get(name)
