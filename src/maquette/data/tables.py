@@ -72,7 +72,7 @@ def read_table(
         UsageError: there is no such encoding.
     """
     path = Path(path)
-    content = _read_bytes(path)
+    content = read_bytes(path)
     if content.startswith(PARQUET_MAGIC):
         cells = _parquet_cells(path, content)
         table = Table(source=path, cells=cells, lines=np.arange(1, _height(cells) + 1))
@@ -92,7 +92,12 @@ def _clean(column: pa.StringArray, missing: pa.StringArray) -> pa.StringArray:
     return pc.if_else(pc.is_in(trimmed, value_set=missing), nothing, trimmed)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        DataError: missing (with the nearest name beside it), a folder, or not readable.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
