@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal
@@ -178,8 +178,9 @@ class _Training:
         """Refuse an unknown monitor before the first epoch, not after it."""
         if self.settings.early_stopping.enabled or self.settings.checkpoint.save_best:
             rows = torch.arange(min(len(self.valid), 4 * self.settings.batch_size))
-            available = ["train/loss", *self._validate(rows)]
-            check_monitor(self.settings.early_stopping.monitor, available)
+            with suppress(RunError):  # outputs not finite: the loop says more about them
+                available = ["train/loss", *self._validate(rows)]
+                check_monitor(self.settings.early_stopping.monitor, available)
 
     def begin(self, callbacks: Sequence[Callback], *, resume: bool) -> None:
         """Start anew, or go back to the newest checkpoint."""
@@ -321,10 +322,12 @@ class _Training:
             return False
         if largest is None and not self.recipe.debug:
             return True
-        norm = global_norm(gradients) if largest is None else clip_(gradients, largest)
+        norm = global_norm(gradients)
         if self.read_every == 1 and not math.isfinite(norm.item()):
             rows = torch.cat([batch.rows for batch in group])
             raise self.watch.bad_gradient(rows, epoch=self.state.epoch + 1, step=self.state.step)
+        if largest is not None:
+            clip_(gradients, norm, largest)
         return True
 
     def _watch_loss(self, micro: MicroBatch) -> None:

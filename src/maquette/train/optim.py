@@ -197,13 +197,14 @@ class Optimizer:
 def decayed_parameters(model: nn.Module) -> set[str]:
     """Return the names of the parameters that weight decay may shrink.
 
-    These are the weights of linear and convolution layers. Biases, and the scales and shifts of
-    norms, have one axis; the rows of an embedding are looked up one at a time, and decay would
+    These are the weights of linear and convolution layers. Biases have one axis, as have the
+    scales of most norms; the rows of an embedding are looked up one at a time, and decay would
     shrink the rare ones that no sample asked for.
     """
+    undecayed = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
     chosen = set()
     for module_name, module in model.named_modules():
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        if isinstance(module, undecayed):
             continue
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim > 1:
@@ -217,12 +218,10 @@ def global_norm(tensors: Tensors) -> Tensor:
     return norm
 
 
-def clip_(grads: Tensors, largest: float) -> Tensor:
-    """Scale the gradients down, in place, to a global norm of at most `largest`; return the norm.
+def clip_(grads: Tensors, norm: Tensor, largest: float) -> None:
+    """Scale gradients of global norm `norm` down, in place, to one of at most `largest`.
 
     Pascanu et al. 2013, algorithm 1. Nothing waits for the device: within the limit they are
     multiplied by 1.
     """
-    norm = global_norm(grads)
     torch._foreach_mul_(grads, (largest / (norm + 1e-6)).clamp(max=1.0))
-    return norm
