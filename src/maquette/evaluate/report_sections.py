@@ -1,0 +1,395 @@
+"""The pieces of a report: each function turns `ReportData` into what one section of the page shows.
+
+Plots come as `Markup` (safe SVG, escaped where it was drawn); all other text is escaped by the
+template.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from html import escape
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from maquette.evaluate import class_plots, number_plots, plots
+from maquette.evaluate.baselines import indices_of
+from maquette.evaluate.calibration import reliability_curve
+from maquette.evaluate.checks import Floats
+from maquette.evaluate.metrics import SMALLER_IS_BETTER, confusion_matrix, per_class
+from maquette.evaluate.report_data import Cell, Column, Mistake, ReportData
+from maquette.evaluate.report_text import (
+    HINTS,
+    calibration_note,
+    direction,
+    error_note,
+    headline_metrics,
+    label,
+    training_note,
+    verdict,
+)
+from maquette.evaluate.svg import fixed, metric_value, number
+
+Section = dict[str, Any]
+
+MAX_CLASS_ROWS = 16
+MAX_ROW_CELLS = 12
+MAX_COLUMNS_SHOWN = 24
+MAX_QUARANTINED = 50
+
+
+def summary(data: ReportData) -> Section:
+    """The verdict, the large numbers, the comparison plots and the table of all metrics."""
+    names = headline_metrics(data)
+    right = sum(
+        truth == answer for truth, answer in zip(data.targets, data.predictions, strict=True)
+    )
+    return {
+        "verdict": verdict(data, right),
+        "tiles": [_tile(data, name) for name in names],
+        "contests": [Markup(_contest(data, name)) for name in names if name != "mae"]
+        if data.baselines
+        else [],
+        "confidence": f"{100 * data.confidence:g} %",
+        "metrics": _metric_rows(data),
+        "rivals": [one.name for one in data.baselines],
+        "rival_seconds": [f"{one.seconds:.2f} s" for one in data.baselines],
+    }
+
+
+def _tile(data: ReportData, name: str) -> Section:
+    interval = data.intervals.get(f"test/{name}")
+    return {
+        "label": label(name),
+        "value": metric_value(data.metrics[f"test/{name}"]),
+        "interval": [metric_value(limit) for limit in interval] if interval else None,
+        "hint": HINTS.get(name, ""),
+    }
+
+
+def _contest(data: ReportData, name: str) -> str:
+    key = f"test/{name}"
+    ours = plots.Contender("this model", data.metrics[key], data.intervals.get(key))
+    rivals = [
+        plots.Contender(one.name, one.metrics[name])
+        for one in data.baselines
+        if name in one.metrics
+    ]
+    rivals.sort(key=lambda rival: rival.value, reverse=name not in SMALLER_IS_BETTER)
+    return plots.dot_plot(
+        [ours, *rivals],
+        title=label(name),
+        note=direction(name),
+        limits=(0, np.inf) if name in SMALLER_IS_BETTER else (-np.inf, 1),
+    )
+
+
+def _metric_rows(data: ReportData) -> list[Section]:
+    names = [name.removeprefix("test/") for name in data.metrics if name.startswith("test/")]
+    return [
+        {
+            "label": label(name),
+            "direction": direction(name),
+            "test": metric_value(data.metrics[f"test/{name}"]),
+            "interval": _interval_text(data, name),
+            "valid": _metric_or_dash(data.metrics, f"valid/{name}"),
+            "rivals": [_metric_or_dash(one.metrics, name) for one in data.baselines],
+        }
+        for name in names
+    ]
+
+
+def _interval_text(data: ReportData, name: str) -> str:
+    interval = data.intervals.get(f"test/{name}")
+    return "–".join(metric_value(limit) for limit in interval) if interval else ""
+
+
+def _metric_or_dash(metrics: Mapping[str, float], name: str) -> str:
+    return metric_value(metrics[name]) if name in metrics else "–"
+
+
+def training(data: ReportData) -> Section | None:
+    """The loss of both splits, the metrics of the validation split, and a sentence on them."""
+    if not data.history:
+        return None
+    if len(data.history) == 1:
+        return {"note": training_note(data), "plots": []}
+    main = headline_metrics(data)[0]
+    charts = [("loss", ["train/loss", "valid/loss"]), (main, [f"train/{main}", f"valid/{main}"])]
+    drawn = [_curves(data, label(name), keys) for name, keys in charts]
+    return {
+        "note": training_note(data),
+        "plots": [Markup(chart) for chart in drawn if chart],
+    }
+
+
+def _curves(data: ReportData, title: str, keys: Sequence[str]) -> str | None:
+    styles = {"train": "other", "valid": "ours"}
+    series = []
+    for key in keys:
+        points = [
+            (float(row["epoch"]), float(row[key]))
+            for row in data.history
+            if row.get(key) is not None and np.isfinite(row[key])
+        ]
+        split = key.partition("/")[0]
+        if points:
+            series.append(plots.Series(split, styles[split], points))
+    if not series:
+        return None
+    return plots.line_chart(series, title=title, x_label="epoch", mark=data.best_epoch)
+
+
+def classification(data: ReportData) -> Section:
+    """Confusion matrix, per-class table, commonest confusions, reliability, ROC for two classes."""
+    classes = data.classes or ()
+    truth = indices_of(data.targets, classes)
+    answers = indices_of(np.array(data.predictions, dtype=object), classes)
+    confusion = confusion_matrix(truth, answers, num_classes=len(classes))
+    rows_shown = _class_rows(confusion, classes)
+    section: Section = {
+        "kind": "classification",
+        "confusion": Markup(class_plots.confusion_plot(confusion, classes)),
+        "classes": rows_shown[:MAX_CLASS_ROWS],
+        "more_classes": rows_shown[MAX_CLASS_ROWS:],
+        "confusions": _commonest_confusions(confusion, classes),
+        "num_classes": len(classes),
+        "reliability": None,
+        "roc": None,
+    }
+    if data.probabilities is not None:
+        rows = np.asarray(data.probabilities, dtype=np.float64)
+        section["reliability"] = Markup(
+            class_plots.reliability_plot(reliability_curve(truth, rows))
+        )
+        is_right = (rows.argmax(axis=1) == truth).astype(float)
+        section["coverage"] = Markup(class_plots.coverage_plot(is_right, rows.max(axis=1)))
+        section["calibration"] = calibration_note(truth, rows, data.metrics["test/ece"])
+        if len(classes) == 2 and len(np.unique(truth)) == 2:
+            section["roc"] = Markup(
+                class_plots.roc_plot(truth.astype(float), rows[:, 1], positive=classes[1])
+            )
+    return section
+
+
+def _class_rows(confusion: Floats, classes: Sequence[str]) -> list[Section]:
+    """One row per class; with many classes the hardest come first."""
+    table = per_class(confusion)
+    order = np.arange(len(classes))
+    if len(classes) > MAX_CLASS_ROWS:
+        order = np.argsort(table.f1, kind="stable")
+    return [
+        {
+            "name": classes[index],
+            "support": f"{table.support[index]:,.0f}",
+            "scores": [
+                (f"{values[index]:.3f}", f"{100 * values[index]:.1f}")
+                for values in (table.precision, table.recall, table.f1)
+            ],
+        }
+        for index in order.tolist()
+    ]
+
+
+def _commonest_confusions(
+    confusion: Floats, classes: Sequence[str], count: int = 8
+) -> list[Section]:
+    errors = confusion * (1 - np.eye(len(classes)))
+    commonest = np.argsort(-errors, axis=None, kind="stable")[:count]
+    pairs = [divmod(int(cell), len(classes)) for cell in commonest if errors.flat[cell] > 0]
+    return [
+        {
+            "truth": classes[row],
+            "prediction": classes[column],
+            "count": f"{errors[row, column]:,.0f}",
+            "share": f"{100 * errors[row, column] / confusion[row].sum():.1f} %",
+        }
+        for row, column in pairs
+    ]
+
+
+def regression(data: ReportData) -> Section:
+    """Predictions against the truth, errors against predictions, and their distribution."""
+    truth = np.asarray(data.targets, dtype=np.float64)
+    answers = np.asarray(data.predictions, dtype=np.float64)
+    drawn = [
+        number_plots.agreement_plot(truth, answers, name=data.target_name),
+        number_plots.residual_plot(truth, answers),
+        number_plots.error_histogram(answers - truth),
+        number_plots.within_plot(answers - truth),
+    ]
+    return {
+        "kind": "regression",
+        "plots": [Markup(plot) for plot in drawn],
+        "note": error_note(truth, answers),
+    }
+
+
+def mistakes(data: ReportData) -> Section | None:
+    """The worst samples, as picture cards or as table rows."""
+    if not data.mistakes:
+        return None
+    names: list[str] = list(
+        dict.fromkeys(name for mistake in data.mistakes for name in mistake.row or ())
+    )
+    return {
+        "cards": [_card(mistake) for mistake in data.mistakes if mistake.picture_png],
+        "rows": [
+            _mistake_row(mistake, names[:MAX_ROW_CELLS])
+            for mistake in data.mistakes
+            if not mistake.picture_png
+        ],
+        "columns": names[:MAX_ROW_CELLS],
+        "columns_left_out": max(0, len(names) - MAX_ROW_CELLS),
+    }
+
+
+def _card(mistake: Mistake) -> Section:
+    return _mistake_facts(mistake) | {"picture": picture(mistake.picture_png or b"")}
+
+
+def _mistake_row(mistake: Mistake, names: Sequence[str]) -> Section:
+    row = mistake.row or {}
+    return _mistake_facts(mistake) | {"cells": [cell_text(row.get(name)) for name in names]}
+
+
+def _mistake_facts(mistake: Mistake) -> Section:
+    return {
+        "id": mistake.sample_id,
+        "truth": cell_text(mistake.truth),
+        "prediction": _prediction_text(mistake.prediction),
+        "error": _error_text(mistake.truth, mistake.prediction),
+        "confidence": None if mistake.confidence is None else f"{mistake.confidence:.3f}",
+    }
+
+
+def _prediction_text(answer: str | float) -> str:
+    return answer if isinstance(answer, str) else fixed(answer, 4)
+
+
+def _error_text(truth: str | float, answer: str | float) -> str | None:
+    if isinstance(truth, str) or isinstance(answer, str):
+        return None
+    return ("+" if answer > truth else "") + fixed(answer - truth)
+
+
+def dataset(data: ReportData) -> Section:
+    """Splits, classes, columns with their histograms, pictures, warnings, things set aside."""
+    total = sum(data.split_sizes.values()) or 1
+    cards = [_column_card(column) for column in data.columns]
+    return {
+        "splits": [
+            {"name": name, "size": f"{size:,}", "share": f"{100 * size / total:.2f}"}
+            for name, size in data.split_sizes.items()
+        ],
+        "total": f"{total:,}",
+        "classes": _class_counts(data),
+        "columns": cards[:MAX_COLUMNS_SHOWN],
+        "more_columns": cards[MAX_COLUMNS_SHOWN:],
+        "pictures": [(one.caption, picture(one.picture_png)) for one in data.pictures],
+        "quarantined": data.quarantined[:MAX_QUARANTINED],
+        "quarantined_left_out": max(0, len(data.quarantined) - MAX_QUARANTINED),
+    }
+
+
+def _class_counts(data: ReportData) -> list[Section]:
+    """For each class its samples, and the share of the largest class each split has of it."""
+    splits = data.class_counts or {}
+    names = dict.fromkeys(name for counts in splits.values() for name in counts)
+    order = [name for name in data.classes or () if name in names] or list(names)
+    totals = {name: sum(counts.get(name, 0) for counts in splits.values()) for name in order}
+    largest = max(totals.values(), default=0) or 1
+    return [
+        {
+            "name": name,
+            "count": f"{totals[name]:,}",
+            "shares": [f"{100 * counts.get(name, 0) / largest:.2f}" for counts in splits.values()],
+        }
+        for name in order
+    ]
+
+
+def _column_card(column: Column) -> Section:
+    card: Section = {
+        "name": column.name,
+        "kind": column.kind,
+        "missing": _missing_text(column),
+        "plot": None,
+        "values": [],
+        "facts": "no values",
+    }
+    if column.values is not None:
+        card |= _category_card(column.values)
+    elif len(column.counts):
+        low, high = (_value_text(column, edge) for edge in (column.edges[0], column.edges[-1]))
+        mean = "" if column.mean is None else f", mean {_value_text(column, column.mean)}"
+        card["facts"] = f"{low} to {high}{mean}"
+        card["plot"] = Markup(plots.sparkline(column.counts, title=f"Values of {column.name}"))
+    return card
+
+
+def _category_card(values: Mapping[str, int], shown: int = 4) -> Section:
+    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    total, largest = sum(values.values()) or 1, ordered[0][1] if ordered else 1
+    left_out = len(ordered) - shown
+    return {
+        "values": [
+            {
+                "name": name,
+                "share": f"{100 * count / largest:.1f}",
+                "percent": f"{100 * count / total:.0f} %",
+            }
+            for name, count in ordered[:shown]
+        ],
+        "facts": f"{len(ordered):,} values" + (f", {left_out:,} more" if left_out > 0 else ""),
+    }
+
+
+def _missing_text(column: Column) -> str:
+    total = column.count + column.missing
+    if not column.missing:
+        return ""
+    return f"{column.missing:,} missing ({100 * column.missing / total:.2g} %)"
+
+
+def _value_text(column: Column, value: float) -> str:
+    if column.kind != "date":
+        return number(value)
+    try:
+        return (date(1970, 1, 1) + timedelta(days=value)).isoformat()
+    except OverflowError:  # before year 1 or after 9999
+        return f"day {number(value)}"
+
+
+def cell_text(value: Cell) -> str:
+    """Write one cell of a data row; nothing for a missing one."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return number(value, 5) if isinstance(value, float) else str(value)
+
+
+def picture(png: bytes) -> Section:
+    """Return a PNG as an address that needs no file; tiny ones are shown with their pixels."""
+    width = int.from_bytes(png[16:20])  # the PNG header's first field
+    return {
+        "address": f"data:image/png;base64,{base64.b64encode(png).decode()}",
+        "style": "pixels" if width <= 64 else None,
+    }
+
+
+def highlighted_yaml(content: str) -> Markup:
+    """Return YAML as HTML with its keys and comments marked."""
+    lines = []
+    for line in content.rstrip().splitlines():
+        key = re.match(r"(\s*(?:- )?)([\w.-]+:)(.*)", line)
+        if line.lstrip().startswith("#"):
+            lines.append(f"<i>{escape(line)}</i>")
+        elif key:
+            lines.append(f"{key[1]}<b>{escape(key[2])}</b>{escape(key[3])}")
+        else:
+            lines.append(escape(line))
+    return Markup("\n".join(lines))  # every part of it was escaped above

@@ -1,0 +1,144 @@
+"""The sentences of a report: what the numbers mean, said once and no stronger than they allow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from maquette.evaluate.baselines import Baseline
+from maquette.evaluate.checks import Floats, Integers
+from maquette.evaluate.metrics import SMALLER_IS_BETTER
+from maquette.evaluate.report_data import ReportData
+from maquette.evaluate.svg import metric_value, number
+
+LABELS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "f1_macro": "F1, macro",
+    "roc_auc": "ROC AUC",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "loss": "Loss",
+}
+"""How metrics are written for readers; the others are their names with spaces."""
+
+HINTS = {
+    "accuracy": "share of right predictions",
+    "f1_macro": "precision and recall, each class the same say",
+    "roc_auc": "how well probabilities rank",
+    "log_loss": "how much probability the truth got",
+    "rmse": "typical error, large ones count more",
+    "mae": "average error",
+    "r2": "share of the variance explained",
+}
+
+
+def label(metric: str) -> str:
+    """Return the name of a metric for readers."""
+    family, _, average = metric.rpartition("_")
+    if average in ("micro", "macro", "weighted"):
+        return f"{family.capitalize()}, {average}"
+    return LABELS.get(metric, metric.replace("_", " ").capitalize())
+
+
+def direction(metric: str) -> str:
+    """Say which end of a metric is the good one."""
+    return "smaller is better" if metric in SMALLER_IS_BETTER else "larger is better"
+
+
+def headline_metrics(data: ReportData) -> tuple[str, ...]:
+    """The metrics worth a large number, the main one first."""
+    wanted = ("rmse", "mae", "r2") if data.classes is None else (
+        "accuracy", "f1_macro", "roc_auc", "log_loss",
+    )  # fmt: skip
+    return tuple(name for name in wanted if f"test/{name}" in data.metrics)
+
+
+def verdict(data: ReportData, num_right: int) -> str:
+    """What came out, and how it stands beside the best baseline."""
+    return f"{_outcome(data, num_right)} {_comparison(data)}".strip()
+
+
+def _outcome(data: ReportData, num_right: int) -> str:
+    total = len(data.targets)
+    if data.classes is not None:
+        return f"Right on {num_right:,} of {total:,} test {_samples(total)}."
+    mae, r2 = data.metrics["test/mae"], data.metrics["test/r2"]
+    explained = f", explaining {100 * r2:.0f} % of the variance" if r2 > 0 else ""
+    return f"Off by {number(mae)} on average over {total:,} test {_samples(total)}{explained}."
+
+
+def _comparison(data: ReportData) -> str:
+    metric = headline_metrics(data)[0]
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    rivals = [one for one in data.baselines if metric in one.metrics]
+    if not rivals:
+        return ""
+    best: Baseline = max(rivals, key=lambda one: sign * one.metrics[metric])
+    theirs, ours = best.metrics[metric], data.metrics[f"test/{metric}"]
+    facts = f"{best.name} ({_in_sentence(metric)} {metric_value(theirs)}"
+    low, high = data.intervals.get(f"test/{metric}", (ours, ours))
+    if metric_value(theirs) == metric_value(ours):
+        return f"Level with the best baseline, {facts})."
+    if low <= theirs <= high:
+        return f"Too close to call against the best baseline, {facts}, inside our interval)."
+    ahead = sign * (ours - theirs) > 0
+    return f"{'Ahead of' if ahead else 'Behind'} the best baseline, {facts})."
+
+
+def _in_sentence(metric: str) -> str:
+    written = label(metric)
+    return written if written.isupper() else written[0].lower() + written[1:]
+
+
+def training_note(data: ReportData) -> str:
+    """When the best weights were found, and what the curves suggest to try."""
+    last = data.history[-1]
+    if len(data.history) == 1:
+        losses = [
+            f"{split} loss {number(last[key])}"
+            for split, key in (("training", "train/loss"), ("validation", "valid/loss"))
+            if key in last
+        ]
+        return f"One epoch: {', '.join(losses)}." if losses else "One epoch."
+    said = f"{len(data.history)} epochs; the bundle holds the weights of"
+    if data.best_epoch is None:
+        return f"{said} the last."
+    said += f" epoch {data.best_epoch}, the best by {data.monitor}."
+    if data.best_epoch == last["epoch"]:
+        said += " That was the last one, so more epochs may do better."
+    return said
+
+
+def calibration_note(targets: Integers, probabilities: Floats, ece: float) -> str:
+    """Whether the confidence can be taken at its word."""
+    confidence = float(probabilities.max(axis=1).mean())
+    accuracy = float((probabilities.argmax(axis=1) == targets).mean())
+    gap = confidence - accuracy
+    tone = "over-confident" if gap > 0.02 else "under-confident" if gap < -0.02 else "well matched"
+    said = (
+        f"Confidence averages {confidence:.3f} and accuracy is {accuracy:.3f}: {tone} "
+        f"overall. The expected calibration error (15 equal bins) is {ece:.3f}"
+    )
+    if len(targets) < 300:
+        return f"{said}; with {len(targets)} samples much of that is chance."
+    return f"{said}."
+
+
+def error_note(targets: Floats, predictions: Floats) -> str:
+    """Bias and spread of a regression's errors."""
+    errors = predictions - targets
+    half, most = np.quantile(np.abs(errors), [0.5, 0.9])
+    side = "high" if errors.mean() > 0 else "low"
+    return (
+        f"Half of the predictions are within {number(float(half))} of the truth and nine in ten "
+        f"within {number(float(most))}; on average they are {number(abs(float(errors.mean())))} "
+        f"too {side}."
+    )
+
+
+def _samples(count: int) -> str:
+    return "sample" if count == 1 else "samples"
