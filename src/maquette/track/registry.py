@@ -231,6 +231,9 @@ def _store(
     version = client.create_model_version(
         name, logged.artifact_location, run_id, tags=dict(tags), model_id=logged.model_id
     )
+    # A server adds this link from the model to its version by itself; SQLite needs it from us.
+    link = json.dumps([{"name": name, "version": version.version}])
+    client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     return int(version.version)
 
 

@@ -7,6 +7,7 @@ keeps it quiet and turns its failures, and a store that is down, into a `Trackin
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -79,7 +80,9 @@ def connect(runs_dir: str | Path) -> Iterator[MlflowClient]:
     _check_reachable(uri)
     with _quiet_mlflow() as client_class, _exclusive(uri):
         try:
-            yield client_class(tracking_uri=uri)
+            with _collector_paused():
+                client = client_class(tracking_uri=uri)
+            yield client
         except _failures() as error:
             raise TrackingError(f"The tracking store {shown(uri)}: {_reason(error)}") from error
 
@@ -160,7 +163,8 @@ def _quiet_mlflow() -> Iterator[type[MlflowClient]]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mlflow(\.|$)")
         try:
-            from mlflow import MlflowClient
+            with _collector_paused():
+                from mlflow import MlflowClient
         except ImportError:
             raise TrackingError(
                 "Tracking needs MLflow: pip install 'maquette[tracking]'. "
@@ -175,6 +179,18 @@ def _quiet_mlflow() -> Iterator[type[MlflowClient]]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """MLflow's imports make a million objects that stay; not searching them saves 0.5 s of 3.8."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager
