@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maquette.data.randomness import permutation
-from maquette.errors import DataError, nearest
+from maquette.errors import DataError
 
 Rows = NDArray[np.int64]
 Ratios = tuple[float, float, float]
@@ -122,7 +122,7 @@ def _by_class(labels: NDArray[np.str_], ratios: Sequence[float], seed: int) -> l
 
 
 def _class_counts(sizes: NDArray[np.int64], ratios: Sequence[float]) -> NDArray[np.int64]:
-    """Counts (N classes, splits) whose rows sum to `sizes`; every class is in the first split.
+    """Counts (N classes, splits) whose rows sum to `sizes`; the first split has every class.
 
     Each class gets its quotas rounded down or up. Which ones are rounded up is chosen so that the
     totals follow the ratios too: rounding every small class alike would starve a split.
@@ -140,14 +140,11 @@ def _class_counts(sizes: NDArray[np.int64], ratios: Sequence[float]) -> NDArray[
             count[[0, place]] += (1, -1)
             owed[[0, place]] += (-1, 1)
     for place in np.flatnonzero(counts.sum(axis=0) == 0):
-        donor = int(np.argmax(counts[:, 0]))
-        counts[donor, 0] -= 1
-        counts[donor, place] += 1
-    if (counts[:, 0] == 0).any() or (counts.sum(axis=0) == 0).any():
-        raise DataError(
-            f"{sizes.sum()} samples of {len(sizes)} classes are too few for three splits with "
-            "every class in train; add samples, or set split.method: random."
-        )
+        spare = counts * (counts.sum(axis=0) > 1)
+        spare[:, 0] *= counts[:, 0] > 1
+        donor = np.unravel_index(np.argmax(spare), spare.shape)
+        counts[donor] -= 1
+        counts[donor[0], place] += 1
     return counts
 
 
@@ -240,7 +237,7 @@ def _by_column(
     if unknown:
         raise DataError(
             f"The split column holds {', '.join(map(repr, unknown[:5]))}, which names no split."
-            f"{nearest(unknown[0].lower(), meaning)} Expected: {', '.join(meaning)}."
+            f" Expected: {', '.join(meaning)}."
         )
     names = np.array([meaning[value] for value in given])
     train, valid, test = (np.flatnonzero(names == name) for name in SPLITS)
