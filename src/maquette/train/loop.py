@@ -228,7 +228,7 @@ class _Training:
                 with autocast(self.device):
                     total, samples = self.task.loss(self.model, batch)
                 self._watch_loss(MicroBatch(state.step, total.detach(), samples, batch.rows))
-                torch.autograd.backward(total, torch.full_like(total, self._scale / effective))
+                torch.autograd.backward(total * (self._scale / effective))
                 count = count + samples
 
             # These are the gradients of Σ loss / effective; wanted are those of Σ loss / count.
@@ -413,7 +413,7 @@ class _Training:
             ),
             learning_rate=self._learning_rate(),
             train_loss=state.loss.mean if within else last["train/loss"],
-            history=state.history,
+            history=tuple(state.history),
         )
 
     def _seconds(self) -> float:

@@ -31,7 +31,8 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
     if deterministic:
         # Read by cuBLAS when CUDA starts; the deterministic products need this workspace.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    # The same switch as use_deterministic_algorithms, which imports the compiler: seconds.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # Filling every new tensor with NaN finds reads of memory nobody wrote; it changes no result
     # and costs a pass over all memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
