@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maquette import __version__
-from maquette.device import choose_device
+from maquette.device import Device, choose_device
 from maquette.errors import BundleError, RequestError
 from maquette.files import sha256, write_atomic, write_json, write_text
 from maquette.recipe import Recipe, dump_recipe, read_recipe
@@ -62,7 +62,7 @@ class Bundle:
     preprocessor: Preprocessor
     model: nn.Module
     task_object: Task[Any]
-    device: torch.device
+    device: Device
 
     @property
     def task(self) -> str:
@@ -93,8 +93,8 @@ class Bundle:
         """Return the network's raw outputs for raw inputs, (B, N) or (B,) float32 on the CPU."""
         encoded = self.preprocessor.encode(raw)
         with torch.inference_mode():
-            if self.device.type != "cpu":
-                encoded = tuple(x.to(self.device) for x in encoded)
+            if self.device.name != "cpu":
+                encoded = tuple(x.to(self.device.torch_device) for x in encoded)
             outputs: Tensor = self.model(*encoded)
             return outputs.float().cpu()
 
@@ -127,7 +127,7 @@ def save_bundle(
     try:
         _write_parts(building, recipe, preprocessor, model, profile)
         task = make_task(_without_initial_weights(recipe))
-        fresh = _assemble(building, task, preprocessor, torch.device("cpu"), {})
+        fresh = _assemble(building, task, preprocessor, choose_device("cpu", "fp32"), {})
         write_json(building / "probes.json", _probe_answers(fresh, probes))
         manifest = {
             "format": FORMAT,
@@ -165,8 +165,7 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
     task = make_task(_without_initial_weights(recipe))
     state = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
     preprocessor = task.preprocessor_from_json(state)
-    chosen = choose_device(device, "fp32").torch_device
-    bundle = _assemble(folder, task, preprocessor, chosen, manifest)
+    bundle = _assemble(folder, task, preprocessor, choose_device(device, "fp32"), manifest)
     _replay_probes(bundle)
     return bundle
 
@@ -192,7 +191,7 @@ def _assemble(
     folder: Path,
     task: Task[Any],
     preprocessor: Preprocessor,
-    device: torch.device,
+    device: Device,
     manifest: dict[str, Any],
 ) -> Bundle:
     model = task.build_model(preprocessor)
@@ -203,7 +202,7 @@ def _assemble(
             f"{folder / 'weights.safetensors'} does not fit the network of its recipe: {error}. "
             "The bundle is damaged; make it again with `maquette train`."
         ) from error
-    model.to(device).eval().requires_grad_(requires_grad=False)
+    model.to(device.torch_device).eval().requires_grad_(requires_grad=False)
     return Bundle(
         path=folder,
         name=manifest.get("name", task.recipe.name),

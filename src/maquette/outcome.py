@@ -21,7 +21,6 @@ from maquette.tasks.base import Json, Predictions, Splits, Task
 from maquette.train.loop import FitResult
 from maquette.train.scoring import score
 
-
 HEADLINES = tuple(
     f"test/{metric}"
     for metric in ("accuracy", "f1_macro", "roc_auc", "log_loss", "ece", "rmse", "mae", "r2")
@@ -50,7 +49,7 @@ def measure(
     task: Task[Any], preprocessor: Any, model: nn.Module, splits: Splits[Any], *, device: Device
 ) -> Outcome:
     """Score the network on the validation and test splits, with intervals and baselines."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, samples in (("valid", splits.valid), ("test", splits.test)):
         source = task.prepare(samples, preprocessor, augment=False)
         scores = score(task, preprocessor, model, source, device=device)

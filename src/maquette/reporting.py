@@ -85,7 +85,9 @@ def _mistakes(task: Task[Any], splits: Splits[Any], outcome: Outcome) -> list[Mi
         worst = largest_errors(outcome.targets, np.array(predictions.values), NUM_MISTAKES)
     else:
         truth = indices_of(outcome.targets, predictions.classes or ())
-        worst = most_confident_mistakes(truth, predictions.probabilities, NUM_MISTAKES)
+        worst = most_confident_mistakes(
+            truth, predictions.probabilities.astype(np.float64), NUM_MISTAKES
+        )
     rows = worst.tolist()
     ids = splits.assignment["test"]
     mistakes = []

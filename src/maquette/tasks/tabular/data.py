@@ -17,13 +17,16 @@ from maquette.data.splits import SPLITS, split_rows
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Splits
 from maquette.tasks.tabular.findings import copy_warnings, find_warnings, summarise
-from maquette.tasks.tabular.reading import Reading, read_samples
+from maquette.tasks.tabular.reading import Reading, TargetType, read_labelled, read_samples
 from maquette.tasks.tabular.samples import TableSamples
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from maquette.data.cells import Kind
     from maquette.recipe.schema import TabularData
 
-__all__ = ["TableSamples", "check_table", "load_table"]
+__all__ = ["TableSamples", "check_table", "load_labelled", "load_table"]
 
 SHOWN_BY_LOAD = 20
 SHOWN_BY_CHECK = 1000
@@ -56,6 +59,28 @@ def check_table(data: TabularData) -> DataReport:
     """
     reading = read_samples(data, shown=SHOWN_BY_CHECK)
     return _report(data, reading, _split(data, reading, seed=0))
+
+
+def load_labelled(
+    data: TabularData, kinds: Mapping[str, Kind], classes: Sequence[str] | None
+) -> TableSamples:
+    """Read another labelled table for a model that knows its columns and classes.
+
+    Raises:
+        DataError: it cannot be used, or holds a class that the model was not trained on.
+    """
+    target_type: TargetType = "number" if classes is None else "class"
+    samples = read_labelled(data, kinds=kinds, target_type=target_type, shown=SHOWN_BY_LOAD)
+    if classes is None:
+        return samples
+    for row, label in enumerate(samples.target):
+        if label not in classes:
+            raise DataError(
+                f"{data.path}, {samples.ids[row]}: class {label!r} in column "
+                f"{samples.target_name!r} is not one the model was trained on; "
+                f"its classes are {', '.join(classes)}."
+            )
+    return samples
 
 
 def _split(data: TabularData, reading: Reading, seed: int) -> dict[str, NDArray[np.int64]]:

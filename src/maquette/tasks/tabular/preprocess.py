@@ -35,6 +35,7 @@ from maquette.tasks.tabular.row_schema import row_schema
 from maquette.tasks.tabular.rows import Cells, RowReader, listed
 
 if TYPE_CHECKING:
+    from maquette.data.cells import Kind
     from maquette.tasks.tabular.samples import TableSamples
 
 
@@ -161,6 +162,14 @@ class TabularPreprocessor:
         """(K,) column of the first tensor of `encode` where each one-hot block begins."""
         first = self.num_numbers - sum(self._num_slots)
         return first + np.cumsum([0, *self._num_slots[:-1]])
+
+    @property
+    def column_kinds(self) -> dict[str, Kind]:
+        """What each input column was in training, in the order of `columns`."""
+        kinds: dict[str, Kind] = {column.name: "number" for column in self.numbers}
+        kinds |= {column.name: "date" for column in self.dates}
+        kinds |= {column.name: "category" for column in self.categories}
+        return {name: kinds[name] for name in self.columns}
 
     def input_schema(self) -> Json:
         """JSON Schema of one raw row given by name."""

@@ -1,6 +1,7 @@
 """A table file -> checked samples: columns typed, bad rows set aside or refused with their places.
 
-`read_samples` is the way in and reads from top to bottom.
+`read_samples` is the way in for training and reads from top to bottom; `read_labelled` reads other
+data for a model that is trained.
 """
 
 from __future__ import annotations
@@ -81,6 +82,35 @@ def read_samples(data: TabularData, *, shown: int) -> Reading:
         split_values=_split_values(table, data),
         quarantined=quarantined,
     )
+
+
+def read_labelled(
+    data: TabularData, *, kinds: Mapping[str, Kind], target_type: TargetType, shown: int
+) -> TableSamples:
+    """Read another table for a model that knows what each of its columns is.
+
+    Args:
+        data: the settings of training with the other path; no split rule.
+        kinds: input column -> kind, in the order of training; other columns are ignored.
+    Raises:
+        DataError: a column is missing, or too many rows cannot be used.
+    """
+    table = read_table(
+        resolve(data.path),
+        delimiter=data.delimiter,
+        encoding=data.encoding,
+        missing_values=data.missing_values,
+        allow_ragged=True,
+    )
+    for name in (*kinds, data.target_column):
+        if name not in table.cells:
+            raise DataError(
+                f"{table.source} has no column {name!r}, which the model was trained with."
+                f"{nearest(name, table.columns)} Its columns: {', '.join(table.columns)}."
+            )
+    found = _unreadable(table, data, kinds, target_type, ())
+    table, _ = _set_aside(table, data, found, shown)
+    return _samples(table, data, kinds, target_type)
 
 
 def _refuse_unknown_columns(table: Table, data: TabularData) -> None:

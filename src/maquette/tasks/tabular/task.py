@@ -6,7 +6,8 @@ Letters: B batch, n rows, F features, N classes.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from maquette.errors import UsageError
 from maquette.evaluate.accumulators import ClassificationMetrics, RegressionMetrics
 from maquette.nn.losses import CLASS_LOSSES, summed_loss
 from maquette.recipe import Recipe
-from maquette.recipe.schema import Architecture, Training
+from maquette.recipe.schema import Architecture, SplitRule, Training
 from maquette.tasks.base import Batch, Json, MetricAccumulator, Predictions, Splits
-from maquette.tasks.tabular.data import load_table
+from maquette.tasks.tabular.data import load_labelled, load_table
 from maquette.tasks.tabular.encoders import days
 from maquette.tasks.tabular.model import TabularMLP
+from maquette.tasks.tabular.prediction_file import predict_table
 from maquette.tasks.tabular.preprocess import TabularPreprocessor
 from maquette.tasks.tabular.profile import table_profile
 from maquette.tasks.tabular.row_schema import date_text, example_row
@@ -49,6 +51,15 @@ class TabularTask:
     def load(self) -> Splits[TableSamples]:
         """Read, validate and split the table; raises DataError."""
         return load_table(self._data, seed=self.recipe.seed)
+
+    def load_labelled(self, path: str, preprocessor: TabularPreprocessor) -> TableSamples:
+        """Read another table with the same columns and target as one split.
+
+        Raises:
+            DataError: it cannot be used, or holds a class that the preprocessor does not know.
+        """
+        data = self._data.model_copy(update={"path": path, "split": SplitRule()})
+        return load_labelled(data, preprocessor.column_kinds, preprocessor.classes)
 
     def fit_preprocessor(self, train: TableSamples) -> TabularPreprocessor:
         """Fit scaling, fills, categories and classes; raises DataError."""
@@ -155,6 +166,23 @@ class TabularTask:
     def profile(self, samples: TableSamples) -> Json:
         """Describe the distribution of every column and the target."""
         return table_profile(samples)
+
+    def predict_file(
+        self,
+        predict: Callable[[Sequence[Any]], Predictions],
+        preprocessor: TabularPreprocessor,
+        *,
+        source: Path,
+        output: Path,
+    ) -> list[str]:
+        """Predict a table into a CSV with the answers as further columns."""
+        return predict_table(
+            predict,
+            columns=preprocessor.columns,
+            settings=self._data,
+            source=source,
+            output=output,
+        )
 
     def example(self, preprocessor: TabularPreprocessor) -> Json:
         """Return one row of medians and most frequent categories."""
