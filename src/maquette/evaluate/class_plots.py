@@ -34,13 +34,13 @@ def confusion_plot(confusion: Floats, classes: Sequence[str]) -> str:
     Up to 20 classes the cells carry their counts; beyond, pointing at a cell tells.
     """
     num = len(classes)
-    cell = float(np.clip(460 / num, 14, 56))
+    cell = float(np.clip(460 / num, 14, 84 if num <= 4 else 56))
     font = 12.0 if num <= MANY_CLASSES else 10.0
     labels = [shortened(name, 18) for name in classes]
     longest = max(len(label) for label in labels) * font * 0.58
     turned = 0 if longest < cell else 40 if num <= MANY_CLASSES else 90
     rise = longest * float(np.sin(np.radians(turned))) if turned else 0.0
-    left, top, side = 18 + longest, 34 + rise, num * cell
+    left, top, side = 18 + longest, 42 + rise, num * cell
     totals = confusion.sum(axis=1)
     body = text(0, 12, "truth ↓   prediction →", class_="label")
     body += _class_labels(labels, cell=cell, left=left, top=top, font=font, turned=turned)

@@ -41,7 +41,7 @@ def error_histogram(errors: Floats, *, num_bins: int = 30) -> str:
     counts, edges = np.histogram(errors, bins=min(num_bins, max(5, len(errors) // 4)))
     frame = Frame(
         Scale(float(edges[0]), float(edges[-1]), LEFT, RIGHT),
-        Scale(0, float(counts.max()) * 1.05, 234, TOP),
+        Scale(0, float(counts.max()) * 1.05, 234, TOP, whole=True),
     )
     body = frame.axes(x_label="prediction − truth", y_label="samples")
     for count, low, high in zip(

@@ -62,7 +62,9 @@ def line_chart(
     ys = [y for one in series for _, y in one.points]
     log = min(ys) > 0 and max(ys) / min(ys) >= 30
     low, high = (min(ys) / 1.2, max(ys) * 1.2) if log else nice_range(ys)
-    frame = Frame(Scale(min(xs), max(xs), 46, WIDTH - 50), Scale(low, high, 224, 44, log=log))
+    frame = Frame(
+        Scale(min(xs), max(xs), 46, WIDTH - 50, whole=True), Scale(low, high, 224, 44, log=log)
+    )
     body = text(0, 13, title, class_="heading")
     if log:
         body += text(WIDTH, 13, "log scale", class_="tick", text_anchor="end")

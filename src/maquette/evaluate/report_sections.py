@@ -45,11 +45,8 @@ MAX_QUARANTINED = 50
 def summary(data: ReportData) -> Section:
     """The verdict, the large numbers, the comparison plots and the table of all metrics."""
     names = headline_metrics(data)
-    right = sum(
-        truth == answer for truth, answer in zip(data.targets, data.predictions, strict=True)
-    )
     return {
-        "verdict": verdict(data, right),
+        "verdict": verdict(data),
         "tiles": [_tile(data, name) for name in names],
         "contests": [Markup(_contest(data, name)) for name in names if name != "mae"]
         if data.baselines
@@ -353,7 +350,7 @@ def _missing_text(column: Column) -> str:
     total = column.count + column.missing
     if not column.missing:
         return ""
-    return f"{column.missing:,} missing ({100 * column.missing / total:.2g} %)"
+    return f"{column.missing:,} missing ({number(100 * column.missing / total, 2)} %)"
 
 
 def _value_text(column: Column, value: float) -> str:

@@ -27,9 +27,9 @@ LABELS = {
 
 HINTS = {
     "accuracy": "share of right predictions",
-    "f1_macro": "precision and recall, each class the same say",
-    "roc_auc": "how well probabilities rank",
-    "log_loss": "how much probability the truth got",
+    "f1_macro": "precision and recall, every class counting the same",
+    "roc_auc": "how well the probabilities rank",
+    "log_loss": "how surprised it was by the truth",
     "rmse": "typical error, large ones count more",
     "mae": "average error",
     "r2": "share of the variance explained",
@@ -57,15 +57,17 @@ def headline_metrics(data: ReportData) -> tuple[str, ...]:
     return tuple(name for name in wanted if f"test/{name}" in data.metrics)
 
 
-def verdict(data: ReportData, num_right: int) -> str:
+def verdict(data: ReportData) -> str:
     """What came out, and how it stands beside the best baseline."""
-    return f"{_outcome(data, num_right)} {_comparison(data)}".strip()
+    return f"{_outcome(data)} {_comparison(data)}".strip()
 
 
-def _outcome(data: ReportData, num_right: int) -> str:
+def _outcome(data: ReportData) -> str:
     total = len(data.targets)
     if data.classes is not None:
-        return f"Right on {num_right:,} of {total:,} test {_samples(total)}."
+        pairs = zip(data.targets, data.predictions, strict=True)
+        right = sum(truth == answer for truth, answer in pairs)
+        return f"Right on {right:,} of {total:,} test {_samples(total)}."
     mae, r2 = data.metrics["test/mae"], data.metrics["test/r2"]
     explained = f", explaining {100 * r2:.0f} % of the variance" if r2 > 0 else ""
     return f"Off by {number(mae)} on average over {total:,} test {_samples(total)}{explained}."
@@ -84,7 +86,9 @@ def _comparison(data: ReportData) -> str:
     if metric_value(theirs) == metric_value(ours):
         return f"Level with the best baseline, {facts})."
     if low <= theirs <= high:
-        return f"Too close to call against the best baseline, {facts}, inside our interval)."
+        return (
+            f"Too close to call against the best baseline, {facts}, inside this model's interval)."
+        )
     ahead = sign * (ours - theirs) > 0
     return f"{'Ahead of' if ahead else 'Behind'} the best baseline, {facts})."
 

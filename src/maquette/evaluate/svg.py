@@ -25,6 +25,8 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
+    """Ticks at whole numbers only: counts, epochs."""
 
     def __call__(self, value: float) -> float:
         low, high, at = self.low, self.high, value
@@ -37,7 +39,8 @@ class Scale:
         """Return about `count` round values inside [low, high]."""
         if self.log:
             return _log_ticks(self.low, self.high, count)
-        return linear_ticks(self.low, self.high, count)
+        ticks = linear_ticks(self.low, self.high, count)
+        return [tick for tick in ticks if tick.is_integer()] if self.whole else ticks
 
     def written(self, ticks: Sequence[float]) -> list[str]:
         """Return the ticks as text."""
@@ -47,12 +50,12 @@ class Scale:
 def linear_ticks(low: float, high: float, count: int) -> list[float]:
     """Return the multiples of 1, 2, 2.5 or 5 × 10^k in [low, high], about `count` of them."""
     if not high > low:
-        return [low]
+        return [float(low)]
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [index * step for index in range(first, last + 1)]
+    return [float(index * step) for index in range(first, last + 1)]
 
 
 def _log_ticks(low: float, high: float, count: int) -> list[float]:
