@@ -7,6 +7,7 @@ read.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -80,7 +81,9 @@ class Observed:
             await _unexpected(notes.request_id)(scope, receive, send_with_id)
         finally:
             self._metrics.in_flight.dec()
-            self._record(scope, notes, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            # In the loop's next turn, when the answer is on its way.
+            asyncio.get_running_loop().call_soon(self._record, scope, notes, seconds)
 
     def _record(self, scope: Scope, notes: Notes, seconds: float) -> None:
         route = scope.get("route")

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import orjson
@@ -60,24 +61,24 @@ class Metrics:
     def __init__(self, models: ServedModels) -> None:
         self._registry = CollectorRegistry()
         labels = ["endpoint", "model", "status"]
-        self._requests = Counter(
+        requests = Counter(
             "maquette_requests", "Requests answered.", labels, registry=self._registry
         )
-        self._latency = Histogram(
+        latency = Histogram(
             "maquette_request_seconds",
             "Seconds from the first byte of a request to the last of its answer.",
             labels,
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._inference = Histogram(
+        inference = Histogram(
             "maquette_inference_seconds",
             "Seconds a prediction took, preprocessing included.",
             ["model"],
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._predictions = Counter(
+        predictions = Counter(
             "maquette_predictions",
             "Predictions by class; the class is empty for regression.",
             ["model", "class"],
@@ -86,29 +87,28 @@ class Metrics:
         self.in_flight = Gauge(
             "maquette_requests_in_flight", "Requests being answered.", registry=self._registry
         )
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        # Finding the series of some labels costs more than counting in it, and they are few.
+        self._of_request = cache(lambda *by: (requests.labels(*by), latency.labels(*by)))
+        self._of_inference = cache(inference.labels)
+        self._of_class = cache(predictions.labels)
         self._add_model_info(models)
         self._registry.register(SystemHealth())
 
     def request(self, endpoint: str, model: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        key = (endpoint, model, status)
-        if key not in self._children:  # looking labels up is most of the cost
-            labels = (endpoint, model, str(status))
-            self._children[key] = (self._requests.labels(*labels), self._latency.labels(*labels))
-        count, latency = self._children[key]
+        count, latency = self._of_request(endpoint, model, str(status))
         count.inc()
         latency.observe(seconds)
 
     def prediction(self, served: ServedModel, answer: Answer) -> None:
         """Count one answered prediction request's inference time and classes."""
-        self._inference.labels(served.name).observe(answer.seconds)
+        self._of_inference(served.name).observe(answer.seconds)
         values = answer.predictions.values
         if served.bundle.classes is None:
-            self._predictions.labels(served.name, "").inc(len(values))
-        else:
-            for value in values:
-                self._predictions.labels(served.name, value).inc()
+            self._of_class(served.name, "").inc(len(values))
+            return
+        for value in values:
+            self._of_class(served.name, value).inc()
 
     def as_text(self) -> bytes:
         """The Prometheus text format."""
@@ -137,7 +137,7 @@ class Metrics:
         for served in models:
             bundle = served.bundle
             info.labels(
-                bundle.name, bundle.task, bundle.bundle_id, bundle.created, str(bundle.device)
+                bundle.name, bundle.task, bundle.bundle_id, bundle.created, bundle.device.name
             ).set(1)
 
 

@@ -30,7 +30,6 @@ ERRORS = {
     400: "The body is not valid JSON, or not a readable form.",
     404: "No such model, or none for this kind of input.",
     409: "The named model takes another kind of input.",
-    413: "The body, or the number of inputs in it, is above the server's limit.",
     415: "The Content-Type is not one this endpoint reads.",
     422: "An input does not fit the model; the detail names which, and why.",
     500: "The server failed; its log has the cause under the request id.",
@@ -52,7 +51,7 @@ CELL = {"type": ["number", "string", "boolean", "null"]}
 def tabular(models: ServedModels, limits: Limits) -> dict[str, Any]:
     """POST /predict/tabular."""
     content = {"schema": _table_schema(models, limits.max_rows), "examples": _row_examples(models)}
-    return _prediction_route("application/json", content)
+    return _prediction_route("application/json", content, f"{limits.max_rows} rows", limits)
 
 
 def image(models: ServedModels, limits: Limits) -> dict[str, Any]:
@@ -64,7 +63,8 @@ def image(models: ServedModels, limits: Limits) -> dict[str, Any]:
         "required": ["file"],
         "additionalProperties": False,
     }
-    route = _prediction_route("multipart/form-data", {"schema": form})
+    most = f"{limits.max_images} images"
+    route = _prediction_route("multipart/form-data", {"schema": form}, most, limits)
     body = route["openapi_extra"]["requestBody"]["content"]
     examples = {
         served.name: {
@@ -112,11 +112,16 @@ def example(models: ServedModels) -> dict[str, Any]:
     }
 
 
-def _prediction_route(media_type: str, content: dict[str, Any]) -> dict[str, Any]:
+def _prediction_route(
+    media_type: str, content: dict[str, Any], most: str, limits: Limits
+) -> dict[str, Any]:
     body = {"required": True, "content": {media_type: content}}
+    mebibytes = f"{limits.max_body_bytes / 2**20:g} MiB"
+    too_large = {"model": Error, "description": f"More than {mebibytes} or {most} in a request."}
+    responses = {**_errors(400, 404, 409, 415, 422, 500), 413: too_large}
     return {
         "tags": ["Predictions"],
-        "responses": _errors(400, 404, 409, 413, 415, 422, 500),
+        "responses": dict(sorted(responses.items())),
         "openapi_extra": {"parameters": [MODEL_PARAMETER], "requestBody": body},
     }
 

@@ -67,6 +67,10 @@ def reserve(host: str, port: int) -> socket.socket:
         UsageError: there is no such address on this machine.
         RunError: the port is in use, or this user may not use it.
     """
+    if not 0 <= port <= 65535:  # the system would take the remainder of a division
+        raise UsageError(
+            f"Port {port} does not exist; ports go from 1 to 65535, and 0 takes any free one."
+        )
     listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -77,29 +81,26 @@ def reserve(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         if listener is not None:
             listener.close()
         raise _explain(host, port, error) from None
     return listener
 
 
-def _explain(host: str, port: int, error: Exception) -> RunError | UsageError:
-    number = getattr(error, "errno", None)
-    if number == errno.EADDRINUSE:
+def _explain(host: str, port: int, error: OSError) -> RunError | UsageError:
+    if error.errno == errno.EADDRINUSE:
         return RunError(
             f"Port {port} on {host} is in use by another program. "
             f"Stop it, or choose another port: --port {_free_port(host)}."
         )
-    if number == errno.EACCES:
+    if error.errno == errno.EACCES:
         return RunError(
             f"Port {port} on {host} may not be used by this user (ports below 1024 need rights). "
             "Choose another one: --port 8000."
         )
-    if isinstance(error, OverflowError):
-        return UsageError(f"Port {port} does not exist; ports go from 0 (any free one) to 65535.")
     return UsageError(
-        f"Cannot listen on host {host!r}: {getattr(error, 'strerror', None) or error}. "
+        f"Cannot listen on host {host!r}: {error.strerror or error}. "
         "Use 127.0.0.1 for this machine alone, or 0.0.0.0 for all its addresses."
     )
 

@@ -18,7 +18,17 @@ class Document(BaseModel):
 
 
 class Prediction(Document):
-    """Answers to a prediction request, one per row or image, in the order of the request."""
+    """One answer per row or image, in the order of the request."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "predictions": ["versicolor"],
+                "probabilities": [[0.0105, 0.9771, 0.0124]],
+                "inference_time_ms": 0.081,
+            }
+        }
+    )
 
     predictions: list[str] | list[float]
     """The predicted class, or the predicted number in the unit of the training data."""
@@ -29,7 +39,18 @@ class Prediction(Document):
 
 
 class Error(Document):
-    """Every error of this server."""
+    """What went wrong, for programs and for people."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "error": "invalid_input",
+                "detail": "Row 0 (counting from 0) has 3 cells, expected 4 in this order: "
+                "sepal_length, sepal_width, petal_length, petal_width.",
+                "request_id": "5f0c7d2e9b1a4c38",
+            }
+        }
+    )
 
     error: str
     """A stable word for the kind of error."""
