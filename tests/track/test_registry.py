@@ -362,7 +362,7 @@ for bundle in map(Path, sys.argv[1:]):
 
 
 def test_two_processes_may_register_at_once(make_bundle: MakeBundle, runs_dir: Path):
-    ids = [[f"{process}-{index}" for index in range(3)] for process in "ab"]
+    ids = [[f"{process}-{index}" for index in range(2)] for process in "ab"]
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", SEND, *(str(make_bundle(i)) for i in mine)],
@@ -373,10 +373,10 @@ def test_two_processes_may_register_at_once(make_bundle: MakeBundle, runs_dir: P
     ]
     assert [process.communicate()[1] for process in processes] == ["", ""]
     versions = list_models(runs_dir=runs_dir)
-    assert sorted(v.number for v in versions) == [1, 2, 3, 4, 5, 6]
+    assert sorted(v.number for v in versions) == [1, 2, 3, 4]
     assert sorted(v.bundle_id for v in versions) == sorted(ids[0] + ids[1])
     assert [v.number for v in versions if "champion" in v.aliases] == [1]
-    assert [v.number for v in versions if "challenger" in v.aliases] == [6]
+    assert [v.number for v in versions if "challenger" in v.aliases] == [4]
     for version in versions:
         bundle = fetch(f"models:/iris/{version.number}", runs_dir=runs_dir)
         assert json.loads((bundle / "bundle.json").read_text())["bundle_id"] == version.bundle_id
