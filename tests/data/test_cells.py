@@ -56,8 +56,8 @@ def test_missing_numbers_are_not_bad():
     ("cells", "kind"),
     [
         (["1", "2.5", None], "number"),
-        (["1"] * 9 + ["x"], "number"),
-        (["1"] * 8 + ["x", "y"], "category"),
+        (["1"] * 8 + ["x", "y"], "number"),
+        (["1"] * 7 + ["x", "y", "z"], "category"),
         (["1", "2", "-", "-"], "number"),
         (["1", "-", "-"], "category"),
         (["true", "False"], "category"),
@@ -65,7 +65,7 @@ def test_missing_numbers_are_not_bad():
         (["2024-01-01", None], "date"),
         (["2024"], "number"),
         (["1.5.2024", "17.5.2024"], "date"),
-        (["inf"], "category"),
+        (["inf", "-Infinity", "NaN", "x"] + ["1"] * 2, "number"),
     ],
 )
 def test_kinds(cells, kind):

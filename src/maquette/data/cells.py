@@ -19,7 +19,8 @@ from maquette.data.dates import find_date_order, parse_dates
 Kind = Literal["number", "category", "date"]
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-MOSTLY = 0.9
+NOT_FINITE = r"^[+-]?(?i:inf|infinity|nan)$"
+MOSTLY = 0.8
 """A column whose cells are numbers (or dates) to this share is one; the other cells are bad."""
 
 
@@ -47,13 +48,15 @@ def find_kind(cells: pa.StringArray) -> Kind:
 
     A column is numeric when at least `MOSTLY` of its values are numbers, or at least half of them
     and all others are one and the same text: then that text is an unlisted mark of the missing.
+    "inf" and "nan" speak for a number here, though no column may hold them.
     """
     num_values = len(cells) - cells.null_count
     if num_values == 0:
         return "category"
     _, bad = parse_numbers(cells)
+    bad &= ~to_numpy(pc.match_substring_regex(cells, NOT_FINITE), null=False)
     num_bad = int(bad.sum())
-    if num_bad <= (1 - MOSTLY) * num_values:
+    if num_values - num_bad >= MOSTLY * num_values:
         return "number"
     if num_bad <= num_values / 2 and len(cells.filter(from_mask(bad)).unique()) == 1:
         return "number"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maquette.data.cells import NUMBER
 from maquette.tasks.base import Json
 from maquette.tasks.tabular.samples import TableSamples
 
@@ -156,13 +157,28 @@ def _column_warnings(name: str, values: NDArray[Any]) -> Iterator[str]:
     if (observed == observed[0]).all() and not missing.any():
         yield f"column {name!r} is {_shown(observed[0])} in every row; the network will not see it"
     elif reason := identifier_reason(values, name):
-        yield f"column {name!r} looks like an identifier or free text ({reason}); add it to " + (
+        yield (
+            f"column {name!r} looks like an identifier or free text ({reason}); add it to "
             "ignore_columns if it says nothing about the target"
         )
-    if values.dtype == object and all(re.fullmatch(r"-?\d+,\d+", v) for v in observed[:100]):
+    if values.dtype == object:
+        yield from _text_warnings(name, observed)
+
+
+def _text_warnings(name: str, observed: NDArray[np.object_]) -> Iterator[str]:
+    """Numbers that were read as text."""
+    if all(re.fullmatch(r"-?\d+,\d+", text) for text in observed[:100]):
         yield (
-            f"column {name!r} holds numbers with a decimal comma, such as {observed[0]!r}, and "
-            + ("is read as categories; write them with a point")
+            f"column {name!r} holds numbers with a decimal comma, such as {observed[0]!r}, and is "
+            "read as categories; write them with a point"
+        )
+    distinct = Counter(observed.tolist())
+    words = [text for text in distinct if not re.fullmatch(NUMBER, text)]
+    share = sum(distinct[word] for word in words) / len(observed)
+    if words and share <= 0.5:
+        yield (
+            f"column {name!r} is read as categories, because {share:.0%} of its values are not "
+            f"numbers, such as {words[0]!r}"
         )
 
 

@@ -28,6 +28,7 @@ from maquette.data.cells import (
 from maquette.data.csv_text import ragged_message
 from maquette.data.dates import find_date_order, parse_dates
 from maquette.data.schema_file import read_schema
+from maquette.data.schema_keywords import DATE_FORMATS, NAMES
 from maquette.data.table_schema import Schema, Violation, column_kind, infer_schema, violations
 from maquette.data.tables import Table, read_table
 from maquette.errors import DataError, nearest
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 TargetType = Literal["class", "number"]
 MOST_CLASSES = 20
 """Whole numbers with at most this many different values are classes under target_type: auto."""
-EXPECTED = {"number": "a number", "date": "a date such as 2024-05-31"}
+EXPECTED = {"number": NAMES["number"], "date": DATE_FORMATS["date"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +271,7 @@ def _hint(found: Sequence[Violation], *, has_ragged: bool) -> str:
         return ""
     (column, word), count = words.most_common(1)[0]
     if count == 1 and len(words) > 1:
-        return f" If column {column!r} is not meant as numbers, add it to categorical_columns."
+        return f" If column {column!r} is meant as text, add it to categorical_columns."
     return f" If {word!r} in column {column!r} means no value, add it to missing_values."
 
 
