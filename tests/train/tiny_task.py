@@ -1,6 +1,6 @@
 """A small real problem for the trainer's tests: numbers in tensors, an MLP, two kinds of target.
 
-It also is a program, so that a test can kill it: `python tiny_task.py RUN_FOLDER [resume]`.
+`run_as_program` is what a test starts in a process of its own in order to kill it.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def run_tiny(
 
 
 class Slow:
-    """A callback that gives the test time to kill the program."""
+    """A callback that gives a test time to stop the program in the middle."""
 
     def on_step(self, view: Any) -> None:
         time.sleep(0.004)
@@ -158,16 +158,26 @@ class Slow:
     def on_end(self, view: Any) -> None: ...
 
 
-if __name__ == "__main__":
+def run_as_program(folder: str, *, resume: bool = False, largest_file: int | None = None) -> None:
+    """Train in a process of its own, as the command line would: errors on stderr, exit status 1.
+
+    Args:
+        largest_file: bytes; a file that grows beyond fails as on a full disk.
+    """
     from maquette.errors import MaquetteError
 
     torch.set_num_threads(1)
-    run = RunFolder.open(sys.argv[1])
-    print("ready", flush=True)
-    try:
-        _, trained, _ = run_tiny(
-            run.recipe(), folder=run, resume="resume" in sys.argv, callbacks=(Slow(),)
-        )
-    except MaquetteError as error:
-        sys.exit(str(error))
-    torch.save(trained.state_dict(), run.path / "final.pt")
+    run = RunFolder.open(folder)
+    if largest_file is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    with (run.path / "stderr.txt").open("w", buffering=1) as sys.stderr:
+        try:
+            _, model, _ = run_tiny(run.recipe(), folder=run, resume=resume, callbacks=(Slow(),))
+        except MaquetteError as error:
+            sys.stderr.write(str(error))
+            sys.exit(1)
+        if "torch._dynamo" in sys.modules or "sympy" in sys.modules:
+            sys.exit("training imported the compiler, which takes seconds")
+    torch.save(model.state_dict(), run.path / "final.pt")
