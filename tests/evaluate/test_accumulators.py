@@ -60,12 +60,10 @@ def test_validation_every_epoch_is_cheap():
     metrics = ClassificationMetrics("abc")
     metrics.update(torch.randn(30, 3), torch.randint(0, 3, (30,)))
     metrics.compute()
-    seconds = []
-    for _ in range(20):
-        start = time.perf_counter()
+    start = time.process_time()
+    for _ in range(50):
         metrics.compute()
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 2e-3  # 0.3 ms on a quiet core
+    assert (time.process_time() - start) / 50 < 2e-3  # 0.3 ms on one core
 
 
 def test_nothing_given():

@@ -31,7 +31,7 @@ def test_classification_on_iris():
     assert majority.metrics["roc_auc"] == 0.5
     assert trees.metrics["accuracy"] > 0.88
     assert set(trees.metrics) == set(majority.metrics)
-    assert trees.seconds < 3
+    assert 0 < trees.seconds < 30
 
 
 def test_trees_are_scikit_learns_with_the_same_metrics():

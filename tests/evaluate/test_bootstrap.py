@@ -105,9 +105,9 @@ def test_counts_sum_to_the_number_of_samples():
 
 def test_ten_thousand_rows_take_about_a_second():
     targets, probabilities = scored(10_000, 10)
-    start = time.perf_counter()
+    start = time.process_time()  # not disturbed by what else the machine does
     classification_intervals(targets, probabilities, resamples=500)
-    assert time.perf_counter() - start < 4  # 0.6 s on a quiet core
+    assert time.process_time() - start < 4  # 0.7 s on one core
 
 
 def test_one_sample():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from maquette.evaluate.accumulators import softmax
 from maquette.evaluate.calibration import (
     bin_edges,
+    chance_calibration_error,
     expected_calibration_error,
     fit_temperature,
     reliability_curve,
@@ -77,6 +78,22 @@ def test_curve_and_error_agree_and_order_does_not_matter(n, seed, binning):
     order = rng.permutation(n)
     again = expected_calibration_error(targets[order], probabilities[order], binning=binning)
     assert float(again) == pytest.approx(error, abs=1e-12)
+
+
+def test_error_by_chance_equals_the_mean_of_simulated_labels():
+    rng = np.random.default_rng(0)
+    probabilities = softmax(rng.normal(scale=2, size=(400, 3)))
+    errors = [
+        float(
+            expected_calibration_error(
+                (rng.random((400, 1)) > probabilities.cumsum(axis=1)[:, :2]).sum(axis=1),
+                probabilities,
+            )
+        )
+        for _ in range(300)
+    ]
+    assert chance_calibration_error(probabilities) == pytest.approx(np.mean(errors), rel=0.05)
+    assert chance_calibration_error([[1.0, 0.0]]) == 0
 
 
 def test_edges_span_the_unit_interval():

@@ -67,6 +67,20 @@ def expected_calibration_error(
     return np.asarray(np.abs(in_bin @ counts).sum(axis=0) / counts.sum(axis=0))
 
 
+def chance_calibration_error(
+    probabilities: ArrayLike, *, binning: Binning = "width", num_bins: int = NUM_BINS
+) -> float:
+    """Return the ECE that perfectly honest confidences would score on these samples, by chance.
+
+    If sample i is right with probability cᵢ, a bin's hits minus its confidences have variance
+    Σ cᵢ(1 − cᵢ); the mean size of such a (nearly normal) difference is √(2/π) of its deviation.
+    """
+    confidence = probability_rows(probabilities).max(axis=1)
+    bins = _bin_of(confidence, bin_edges(confidence, binning=binning, num_bins=num_bins))
+    variance = np.bincount(bins, np.maximum(confidence * (1 - confidence), 0), num_bins)
+    return float(np.sqrt(2 / np.pi * variance).sum() / len(confidence))
+
+
 def reliability_curve(
     targets: ArrayLike,
     probabilities: ArrayLike,

@@ -171,9 +171,9 @@ def shortened(name: str, length: int) -> str:
 
 
 def _spread_out(positions: Sequence[float], apart: float) -> list[float]:
-    """Move label positions apart, downwards, until none overlap."""
-    moved = [0.0] * len(positions)
+    """Move label positions apart until none overlap, staying around where they were."""
+    moved = np.array(positions, dtype=np.float64)
     last = -np.inf
     for index in np.argsort(positions):
-        moved[index] = last = max(positions[index], last + apart)
-    return moved
+        moved[index] = last = max(moved[index], last + apart)
+    return list((moved - (moved - positions).mean()).tolist())

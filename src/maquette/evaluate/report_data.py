@@ -6,7 +6,6 @@ be left out, and its place in the report is left out too. n test samples, N clas
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -32,7 +31,7 @@ class Mistake:
     confidence: float | None = None
     """Probability given to the prediction; None for numbers."""
     picture_png: bytes | None = None
-    """A thumbnail; see `thumbnail_png`."""
+    """The image as PNG; large ones are shrunk on the page."""
     row: Mapping[str, Cell] | None = None
     """The table row it came from."""
 
@@ -191,14 +190,3 @@ def largest_errors(targets: Floats, predictions: Floats, count: int) -> Integers
     error = np.abs(np.asarray(predictions) - targets)
     worst = np.argsort(-error, kind="stable")[:count]
     return worst[error[worst] > 0]
-
-
-def thumbnail_png(pixels: NDArray[np.uint8], *, longest: int = 128) -> bytes:
-    """Return a PNG of an image (H, W, 3) uint8, shrunk to `longest` pixels where it is larger."""
-    from PIL import Image
-
-    image = Image.fromarray(pixels)
-    image.thumbnail((longest, longest))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from maquette.evaluate.baselines import Baseline
+from maquette.evaluate.calibration import chance_calibration_error
 from maquette.evaluate.checks import Floats, Integers
 from maquette.evaluate.metrics import SMALLER_IS_BETTER
 from maquette.evaluate.report_data import ReportData
@@ -118,18 +121,20 @@ def training_note(data: ReportData) -> str:
 
 
 def calibration_note(targets: Integers, probabilities: Floats, ece: float) -> str:
-    """Whether the confidence can be taken at its word."""
-    confidence = float(probabilities.max(axis=1).mean())
+    """Whether the confidence can be taken at its word, and what chance alone would show."""
+    confidences = probabilities.max(axis=1)
+    confidence = float(confidences.mean())
     accuracy = float((probabilities.argmax(axis=1) == targets).mean())
-    gap = confidence - accuracy
-    tone = "over-confident" if gap > 0.02 else "under-confident" if gap < -0.02 else "well matched"
-    said = (
-        f"Confidence averages {confidence:.3f} and accuracy is {accuracy:.3f}: {tone} "
-        f"overall. The expected calibration error (15 equal bins) is {ece:.3f}"
+    noise = math.sqrt(float((confidences * (1 - confidences)).clip(min=0).sum())) / len(targets)
+    tone = "well matched"
+    if abs(confidence - accuracy) > max(0.02, 2 * noise):
+        tone = "over-confident" if confidence > accuracy else "under-confident"
+    return (
+        f"Confidence averages {confidence:.3f} and accuracy is {accuracy:.3f}: {tone} overall. "
+        f"The expected calibration error is {ece:.3f}; perfectly honest confidence would score "
+        f"about {chance_calibration_error(probabilities):.3f} on these {len(targets):,} "
+        f"{_samples(len(targets))}, by chance."
     )
-    if len(targets) < 300:
-        return f"{said}; with {len(targets)} samples much of that is chance."
-    return f"{said}."
 
 
 def error_note(targets: Floats, predictions: Floats) -> str:
