@@ -57,8 +57,10 @@ def parse_dates(cells: pa.StringArray, order: DateOrder) -> NDArray[np.datetime6
     """
     pattern = "^" + r"[-/.]".join(_PATTERNS[order]) + _CLOCK
     groups = pc.extract_regex(cells, pattern)
-    parts = dict(zip((f.name for f in groups.type), groups.flatten(), strict=True))
     matched = is_valid(groups)
+    if not matched.any():
+        return np.full(len(cells), np.datetime64("NaT"), dtype="datetime64[ms]")
+    parts = dict(zip((f.name for f in groups.type), groups.flatten(), strict=True))
     year, month, day = (_whole(parts[name]) for name in ("year", "month", "day"))
     hour, minute, second = (_whole(parts[name]) for name in ("hour", "minute", "second"))
     hour, hour_exists = _hour_of_day(hour, parts["half"])

@@ -36,20 +36,19 @@ def summarise(samples: TableSamples) -> Json:
 def identifier_reason(values: NDArray[Any], name: str) -> str | None:
     """Say why a column looks like an identifier or free text, or return None."""
     observed = values[~_is_missing(values)]
-    num_rows, distinct = len(observed), len(set(observed.tolist()))
-    if num_rows < ENOUGH_ROWS:
+    num_rows = len(observed)
+    is_text = values.dtype == object
+    is_whole = values.dtype.kind == "f" and bool((observed == np.rint(observed)).all())
+    if num_rows < ENOUGH_ROWS or not (is_text or is_whole):
         return None
-    if values.dtype == object:
-        if distinct == num_rows:
-            return "every row has another text"
-        if distinct > num_rows / 2:
-            return f"{distinct} different texts in {num_rows} rows"
-        return None
-    if values.dtype.kind != "f" or (observed != np.rint(observed)).any():
-        return None
-    if distinct == num_rows and (np.diff(observed) == 1).all():
+    distinct = len(set(observed.tolist()))
+    if is_text and distinct == num_rows:
+        return "every row has another text"
+    if is_text and distinct > num_rows / 2:
+        return f"{distinct} different texts in {num_rows} rows"
+    if is_whole and (np.diff(observed) == 1).all():
         return "it counts the rows"
-    if ID_NAME.search(name.strip()) and distinct > num_rows / 2:
+    if is_whole and ID_NAME.search(name.strip()) and distinct > num_rows / 2:
         return "its name and its whole numbers look like an identifier"
     return None
 

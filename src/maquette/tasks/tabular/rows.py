@@ -251,12 +251,11 @@ def _spelled_dates(cells: Iterable[Any], order: DateOrder) -> dict[str, np.datet
     texts = {cell for cell in cells if isinstance(cell, str) and _iso_date(cell) is None}
     if not texts:
         return {}
-    import pyarrow as pa
-
+    from maquette.data.arrow import from_texts
     from maquette.data.dates import parse_dates
 
     listed_texts = sorted(texts)
-    dates = parse_dates(pa.array([text.strip() for text in listed_texts]), order)
+    dates = parse_dates(from_texts([text.strip() for text in listed_texts]), order)
     pairs = zip(listed_texts, dates, strict=True)
     return {text: date for text, date in pairs if not np.isnat(date)}
 
