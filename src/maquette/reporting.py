@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,11 @@ def report_of(
     summary: Json,
 ) -> None:
     """Write report.html of a run."""
-    recipe, sizes = task.recipe, summary["samples"]
+    recipe, sizes, source = task.recipe, summary["samples"], _near(splits.report.source)
     classes = outcome.predictions.classes
     data = ReportData(
         title=recipe.name,
-        subtitle=f"{recipe.model.name} on {splits.report.source}",
+        subtitle=f"{recipe.model.name} on {source}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         targets=outcome.targets,
         predictions=outcome.predictions.values,
@@ -62,7 +63,7 @@ def report_of(
         best_epoch=fitted.best_epoch if recipe.training.checkpoint.save_best else None,
         monitor=fitted.monitor,
         mistakes=_mistakes(task, splits, outcome),
-        source=splits.report.source,
+        source=source,
         split_sizes=sizes,
         class_counts=_class_counts(task, splits) if classes else None,
         columns=columns_of_profile(profile) if recipe.data.tabular else (),
@@ -76,6 +77,12 @@ def report_of(
         commands=_commands(folder, recipe),
     )
     write_report(folder.report_file, data)
+
+
+def _near(source: str) -> str:
+    """A path as a reader of this folder would type it."""
+    path, here = Path(source), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else source
 
 
 def _mistakes(task: Task[Any], splits: Splits[Any], outcome: Outcome) -> list[Mistake]:
