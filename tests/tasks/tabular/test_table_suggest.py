@@ -151,6 +151,9 @@ def test_sizes_grow_with_the_rows(tmp_path, num_rows, layers, batch):
     _, recipe = suggest(tmp_path, rows("x,kind", "{half},k{two}", num_rows))
     assert recipe.model.architecture.hidden_layers == layers
     assert recipe.training.batch_size == batch
+    assert recipe.data.tabular.preprocessing.scaling == (
+        "quantile" if num_rows > 60 else "standard"
+    )
 
 
 def test_parquet(tmp_path):

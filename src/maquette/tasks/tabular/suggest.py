@@ -23,6 +23,8 @@ from maquette.tasks.tabular.look import USUAL_MISSING, Look, column_values, look
 
 FEW_CATEGORIES = 50
 """One-hot columns up to this many; more are learned as embeddings."""
+ENOUGH_FOR_RANKS = 1000
+"""With more rows than this, quantiles are known well enough to scale by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ def _data_lines(look: Look) -> Iterator[str]:
         share = math.ceil(1e4 * look.num_bad_rows / len(look.table)) / 1e4
         yield f"tolerance: {share:g}  # sets {look.num_bad_rows} rows aside; see maquette check"
     yield from _split_lines(look)
-    yield from _encoding_lines(look)
+    yield from _preprocessing_lines(look)
 
 
 def _target_lines(look: Look) -> Iterator[str]:
@@ -202,16 +204,18 @@ def _split_lines(look: Look) -> Iterator[str]:
         yield f"  # Rows of one thing together: {{method: grouped, column: {_scalar(shared[0])}}}"
 
 
-def _encoding_lines(look: Look) -> Iterator[str]:
-    sizes = [
-        len(look.table.cells[name].unique())
-        for name, kind in look.kinds.items()
-        if kind == "category" and name != look.target and name not in look.ignored
-    ]
+def _preprocessing_lines(look: Look) -> Iterator[str]:
+    inputs = [name for name in look.kinds if name != look.target and name not in look.ignored]
+    lines = []
+    if len(look.table) > ENOUGH_FOR_RANKS and any(look.kinds[n] == "number" for n in inputs):
+        lines.append("  scaling: quantile  # numbers by their rank: long tails do no harm")
+    sizes = [len(look.table.cells[n].unique()) for n in inputs if look.kinds[n] == "category"]
     if sizes:
         encoding = "onehot" if sum(sizes) <= FEW_CATEGORIES else "embedding"
+        lines.append(f"  categorical_encoding: {encoding}  # {sum(sizes)} categories in all")
+    if lines:
         yield "preprocessing:"
-        yield f"  categorical_encoding: {encoding}  # {sum(sizes)} categories in all"
+        yield from lines
 
 
 def _day(date: np.datetime64) -> str:
