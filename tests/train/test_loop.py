@@ -347,6 +347,10 @@ def test_callbacks_are_told_every_log_every_steps_after_epochs_and_at_the_end(
         told.calls[0][1].step = 0  # type: ignore[misc]
 
 
+def test_the_model_is_handed_over_ready_to_predict(tmp_path: Path) -> None:
+    assert not run_tiny(tiny_recipe(tmp_path))[1].training
+
+
 def test_a_run_that_fails_does_not_end_well(tmp_path: Path) -> None:
     told, train = Told(), tiny_source(70)
     train.inputs[0] = float("inf")
@@ -378,7 +382,7 @@ def test_reading_losses_rarely_as_on_a_gpu_changes_no_number(tmp_path: Path) -> 
     rarely.run(StopRequest())
 
     assert torch.equal(weights_of(rarely.model), weights_of(model))
-    for one, other in zip(always.history, rarely.result().history, strict=True):
+    for one, other in zip(always.history, rarely.state.history, strict=True):
         assert one["train/loss"] == other["train/loss"]
 
 

@@ -97,6 +97,14 @@ def test_a_bad_last_update_is_found_before_validation(tmp_path: Path) -> None:
     assert "epoch 1, step 1: the gradient or the update was not finite." in message
 
 
+def test_weights_that_are_not_finite_from_the_start_are_said_to_be(tmp_path: Path) -> None:
+    model = TinyNet()
+    with torch.no_grad():
+        model.output.weight[0, 0] = float("nan")
+    message = failure(tmp_path, model=model)
+    assert message.startswith("The weights are not finite before the first step: output.weight. ")
+
+
 def test_divergence_advises_a_lower_rate_and_clipping(tmp_path: Path) -> None:
     message = failure(
         tmp_path,

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,6 @@ from maquette.errors import RunError
 from maquette.recipe import Recipe
 from maquette.runs import RunFolder
 from maquette.tasks.base import Batch, Source, Task
-from maquette.tasks.batching import batch_slices
 from maquette.train.callbacks import (
     Callback,
     EarlyStopping,
@@ -34,38 +32,20 @@ from maquette.train.callbacks import (
     Row,
     View,
     check_monitor,
-    is_better,
 )
 from maquette.train.checkpoint import CheckpointFolder, Snapshot
+from maquette.train.clock import Clock
 from maquette.train.failures import explained
 from maquette.train.optim import clip_, global_norm
 from maquette.train.precision import autocast
 from maquette.train.progress import Progress
-from maquette.train.schedule import Schedule
+from maquette.train.result import FitResult, result_of
+from maquette.train.schedule import schedule_for
 from maquette.train.scoring import score
 from maquette.train.seeding import untouched_random_state
 from maquette.train.signals import Interrupted, StopRequest, stop_requests
 from maquette.train.state import State, check_same_run
-from maquette.train.watch import LossSum, MicroBatch, Watch, check_batch, finite_parameters
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitResult:
-    """What came of a training; the weights are in the model."""
-
-    epochs_run: int
-    """Finished epochs, those before a resume included."""
-    best_epoch: int
-    """The epoch that was best by `monitor`, from 1; the one shipped where `save_best` is on."""
-    best_value: float
-    monitor: str
-    seconds: float
-    """Spent in `fit`, before a resume included."""
-    samples_per_second: float
-    """Training samples, all epochs together, validation not included."""
-    history: Sequence[Row]
-    """The rows of metrics.csv."""
-    stopped_early: bool
+from maquette.train.watch import LossSum, MicroBatch, Watch, check_batch
 
 
 def fit(
@@ -118,7 +98,7 @@ def fit(
             training.run(request)
     finally:
         training.progress.close()
-    return training.result()
+    return result_of(training.state, recipe.training, seconds=training.clock.seconds)
 
 
 @dataclass(kw_only=True)
@@ -137,15 +117,8 @@ class _Training:
     def __post_init__(self) -> None:
         self.settings = settings = self.recipe.training
         self.state = State.new(self.model, self.recipe, self.device)
-        micro_batches = len(batch_slices(len(self.train), settings.batch_size))
-        steps_per_epoch = math.ceil(micro_batches / settings.accumulate)
-        self.schedule = Schedule(
-            shape=settings.schedule,
-            peak=settings.learning_rate,
-            final=settings.final_learning_rate,
-            warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
-            total_steps=settings.epochs * steps_per_epoch,
-        )
+        self.schedule = schedule_for(settings, len(self.train))
+        self.clock = Clock()
         self.watch = Watch(
             task=self.task,
             model=self.model,
@@ -156,23 +129,20 @@ class _Training:
         # Reading a loss is free on the CPU; on a GPU it waits for the step, so it is done rarely.
         look_always = self.device.name == "cpu" or self.recipe.debug
         self.read_every = 1 if look_always else settings.log_every * settings.accumulate
-        self.last_rows: list[Tensor] = []
-        self.started = self.epoch_started = time.perf_counter()
-        self.epoch_from = self.state.position
 
-        monitor, stopping = settings.early_stopping.monitor, settings.early_stopping
+        stopping, checkpoint = settings.early_stopping, settings.checkpoint
         self.stopping = EarlyStopping(
-            monitor=monitor, patience=stopping.patience, min_delta=stopping.min_delta
+            monitor=stopping.monitor, patience=stopping.patience, min_delta=stopping.min_delta
         )
         self.checkpoints = CheckpointFolder(self.folder.checkpoints(self.recipe))
         self.keeper = ModelCheckpoint(
-            folder=self.checkpoints if settings.checkpoint.enabled else None,
-            monitor=monitor if settings.checkpoint.save_best else None,
+            folder=self.checkpoints if checkpoint.enabled else None,
+            monitor=stopping.monitor if checkpoint.save_best else None,
             snapshot=self._snapshot,
             weights=self.state.weights,
         )
         self.logger = MetricsLogger(self.folder)
-        self.progress = Progress(monitor=monitor)
+        self.progress = Progress(monitor=stopping.monitor)
 
     def check_monitor(self) -> None:
         """Refuse an unknown monitor before the first epoch, not after it."""
@@ -202,7 +172,7 @@ class _Training:
             for row in self.state.history:
                 self.stopping.update(row)
             self.callbacks.insert(0, self.stopping)
-        self.started = time.perf_counter() - self.state.seconds
+        self.clock = Clock(self.state.seconds)
 
     def run(self, request: StopRequest) -> None:
         """Train to the last epoch or an early stop, then put the weights to ship in the model."""
@@ -210,21 +180,25 @@ class _Training:
             self.train_epoch(request)
             self.end_epoch()
             self._leave_if_asked(request)
-        self._tell("on_end")
+        view = self._view()
+        for callback in self.callbacks:
+            callback.on_end(view)
         self.model.load_state_dict(self.state.weights())
         self.keeper.load_best(self.model)
+        self.model.eval()
 
     def train_epoch(self, request: StopRequest) -> None:
         """Train on what is left of the epoch under way."""
         state, optimizer, settings = self.state, self.state.optimizer, self.settings
+        device, save_every = self.device.torch_device, settings.checkpoint.every_steps
         effective = settings.batch_size * settings.accumulate
-        self.epoch_started, self.epoch_from = time.perf_counter(), state.position
         self.model.train()
+        self.clock.start_epoch()
         for group in self._groups():
             state.step += 1
             count: float | Tensor = 0.0
             for batch in group:
-                batch = batch.to(self.device.torch_device)
+                batch = batch.to(device)
                 with autocast(self.device):
                     total, samples = self.task.loss(self.model, batch)
                 self._watch_loss(MicroBatch(state.step, total.detach(), samples, batch.rows))
@@ -237,29 +211,30 @@ class _Training:
                 torch._foreach_mul_(gradients, effective / count)
             if self._may_update(gradients, group):
                 optimizer.step(gradients, self.schedule(optimizer.steps))
+                self.watch.updated(state.step, group)
                 if state.ema is not None:
                     state.ema.update()
             optimizer.zero_grad()
 
-            self.last_rows = [batch.rows for batch in group]
-            state.position += sum(map(len, self.last_rows))
+            seen = sum(len(batch.rows) for batch in group)
+            state.position += seen
+            self.clock.samples += seen
             if state.step % settings.log_every == 0:
                 self._read_losses()
-                self._tell("on_step")
-            if (
-                settings.checkpoint.every_steps
-                and state.step % settings.checkpoint.every_steps == 0
-            ):
+                view = self._view()
+                for callback in self.callbacks:
+                    callback.on_step(view)
+            if save_every is not None and state.step % save_every == 0:
                 self._save()
             self._leave_if_asked(request)
 
     def end_epoch(self) -> None:
         """Validate, add the epoch's row to the history, and tell the callbacks."""
         self._read_losses()
-        self._watch_weights()
-        state, rate = self.state, self._samples_per_second()
-        state.train_seconds += time.perf_counter() - self.epoch_started
-        state.train_samples += state.position - self.epoch_from
+        self.watch.check_weights(epoch=self.state.epoch + 1)
+        state, clock, rate = self.state, self.clock, self.clock.samples_per_second
+        state.train_seconds += clock.epoch_seconds
+        state.train_samples += clock.samples
         with nullcontext() if state.ema is None else state.ema.applied():
             scores = self._validate()
         if not math.isfinite(scores["valid/loss"]):
@@ -268,34 +243,17 @@ class _Training:
         row = {
             "epoch": state.epoch,
             "step": state.step,
-            "seconds": round(self._seconds(), 3),
+            "seconds": round(clock.seconds, 3),
             "learning_rate": self._learning_rate(),
             "train/loss": state.loss.mean,
             **scores,
             "samples_per_second": round(rate, 1),
         }
         state.history.append(row)
-        state.position, state.loss = 0, LossSum()
-        self.epoch_from = 0
-        self._tell("on_epoch_end")
-
-    def result(self) -> FitResult:
-        """Summarise a training that has ended."""
-        state, monitor = self.state, self.settings.early_stopping.monitor
-        best = state.history[0]
-        for row in state.history:
-            if is_better(monitor, row.get(monitor, math.nan), best.get(monitor)):
-                best = row
-        return FitResult(
-            epochs_run=state.epoch,
-            best_epoch=int(best["epoch"]),
-            best_value=best.get(monitor, math.nan),
-            monitor=monitor,
-            seconds=self._seconds(),
-            samples_per_second=state.train_samples / max(state.train_seconds, 1e-9),
-            history=tuple(state.history),
-            stopped_early=state.epoch < self.settings.epochs,
-        )
+        state.position, state.loss, clock.samples = 0, LossSum(), 0
+        view = self._view()
+        for callback in self.callbacks:
+            callback.on_epoch_end(view)
 
     def _groups(self) -> Iterator[list[Batch]]:
         """Yield the micro-batches of each optimiser step that is left in the epoch."""
@@ -324,8 +282,7 @@ class _Training:
             return True
         norm = global_norm(gradients)
         if self.read_every == 1 and not math.isfinite(norm.item()):
-            rows = torch.cat([batch.rows for batch in group])
-            raise self.watch.bad_gradient(rows, epoch=self.state.epoch + 1, step=self.state.step)
+            raise self.watch.bad_gradient(group, epoch=self.state.epoch + 1, step=self.state.step)
         if largest is not None:
             clip_(gradients, norm, largest)
         return True
@@ -340,18 +297,10 @@ class _Training:
         bad = self.state.loss.settle()
         if bad is None:
             return
-        if self.read_every == 1:
-            self._watch_weights()
-        raise self.watch.bad_loss(bad, epoch=self.state.epoch + 1)
-
-    def _watch_weights(self) -> None:
-        """Stop if the last update left weights that are not finite."""
-        if not finite_parameters(self.model):
-            raise self.watch.bad_update(
-                torch.cat(self.last_rows),
-                epoch=self.state.epoch + 1,
-                step=self.state.optimizer.steps,
-            )
+        epoch = self.state.epoch + 1
+        if self.read_every == 1:  # else the weights have moved on since, and say nothing
+            self.watch.check_weights(epoch=epoch)
+        raise self.watch.bad_loss(bad, epoch=epoch)
 
     def _validate(self, rows: Tensor | None = None) -> dict[str, float]:
         """Score the validation split, or `rows` of it; every name starts with "valid/"."""
@@ -369,12 +318,12 @@ class _Training:
 
     def _save(self) -> None:
         self._read_losses()
-        self._watch_weights()
+        self.watch.check_weights(epoch=self.state.epoch + 1)
         self.keeper.save()
 
     def _snapshot(self) -> Snapshot:
         return self.state.snapshot(
-            self.recipe, num_samples=len(self.train), seconds=self._seconds()
+            self.recipe, num_samples=len(self.train), seconds=self.clock.seconds
         )
 
     def _leave_if_asked(self, request: StopRequest) -> None:
@@ -393,36 +342,21 @@ class _Training:
         sys.stderr.write(f"{leaving.signal_name}: stopped after step {self.state.step}; {saved}\n")
         raise leaving
 
-    def _tell(self, event: Literal["on_step", "on_epoch_end", "on_end"]) -> None:
-        view = self._view()
-        for callback in self.callbacks:
-            getattr(callback, event)(view)
-
     def _view(self) -> View:
-        state = self.state
-        within = state.position > self.epoch_from
+        state, clock = self.state, self.clock
+        within = clock.samples > 0
         last: Row = state.history[-1] if state.history else {}
         return View(
             epoch=state.epoch + within,
             epochs=self.settings.epochs,
             step=state.step,
             total_steps=self.schedule.total_steps,
-            seconds=self._seconds(),
-            samples_per_second=(
-                self._samples_per_second() if within else last["samples_per_second"]
-            ),
+            seconds=clock.seconds,
+            samples_per_second=clock.samples_per_second if within else last["samples_per_second"],
             learning_rate=self._learning_rate(),
             train_loss=state.loss.mean if within else last["train/loss"],
             history=tuple(state.history),
         )
-
-    def _seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-    def _samples_per_second(self) -> float:
-        """Of this epoch so far."""
-        elapsed = time.perf_counter() - self.epoch_started
-        return (self.state.position - self.epoch_from) / max(elapsed, 1e-9)
 
     def _learning_rate(self) -> float:
         """The rate of the last update."""

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from maquette.recipe.schema import Training
+from maquette.tasks.batching import batch_slices
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -29,3 +32,16 @@ class Schedule:
         if self.shape == "cosine":  # Loshchilov and Hutter 2017, eq. 5
             share = (1 - math.cos(math.pi * share)) / 2
         return self.peak + (self.final - self.peak) * share
+
+
+def schedule_for(training: Training, num_samples: int) -> Schedule:
+    """Return the schedule of a recipe over `num_samples` training samples."""
+    micro_batches = len(batch_slices(num_samples, training.batch_size))
+    steps_per_epoch = math.ceil(micro_batches / training.accumulate)
+    return Schedule(
+        shape=training.schedule,
+        peak=training.learning_rate,
+        final=training.final_learning_rate,
+        warmup_steps=round(training.warmup_epochs * steps_per_epoch),
+        total_steps=training.epochs * steps_per_epoch,
+    )

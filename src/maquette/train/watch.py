@@ -71,15 +71,42 @@ class LossSum:
         return self.total / self.count if self.count else math.nan
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Watch:
-    """Explains a failure; made once per run."""
+    """Explains failures of one run."""
 
     task: Task[Any]
     model: nn.Module
     source: Source
     device: Device
     recipe: Recipe
+    last_update: tuple[int, list[Batch]] | None = None
+    """The last optimiser step that changed the weights, and what it learned from."""
+
+    def updated(self, step: int, group: list[Batch]) -> None:
+        """Remember the latest update."""
+        self.last_update = step, group
+
+    def check_weights(self, *, epoch: int) -> None:
+        """Stop if the last update left weights that are not finite; waits for the device once.
+
+        Raises:
+            RunError: names the step, its samples and the first such parameter.
+        """
+        if finite_parameters(self.model):
+            return
+        worst = first_bad(self._values())
+        if self.last_update is None:
+            raise RunError(
+                f"The weights are not finite before the first step: {worst}. "
+                "If they come from model.architecture.weights, that file is damaged."
+            )
+        step, group = self.last_update
+        raise self._error(
+            f"{_place(epoch, step)}: the gradient or the update was not finite.",
+            _rows(group),
+            f"The first weights that are not finite are {worst}.",
+        )
 
     def bad_loss(self, micro: MicroBatch, *, epoch: int) -> RunError:
         """Explain a loss that is not finite: bad samples, a bad module, or weights long gone."""
@@ -92,19 +119,13 @@ class Watch:
             return self._error(what, rows, "Their inputs or targets are not finite.", data=True)
         return self._error(what, micro.rows, self._first_bad_module(batch))
 
-    def bad_gradient(self, rows: Tensor, *, epoch: int, step: int) -> RunError:
+    def bad_gradient(self, group: list[Batch], *, epoch: int, step: int) -> RunError:
         """Explain gradients that are not finite though the loss is."""
         gradients = {n: p.grad for n, p in self.model.named_parameters() if p.grad is not None}
-        what = f"{_place(epoch, step)}: the gradient norm is not finite."
         return self._error(
-            what, rows, f"The first such gradient is that of {first_bad(gradients)}."
-        )
-
-    def bad_update(self, rows: Tensor, *, epoch: int, step: int) -> RunError:
-        """Explain weights that are not finite after an update whose loss was."""
-        what = f"{_place(epoch, step)}: the gradient or the update was not finite."
-        return self._error(
-            what, rows, f"The first weights that are not finite are {first_bad(self._values())}."
+            f"{_place(epoch, step)}: the gradient norm is not finite.",
+            _rows(group),
+            f"The first such gradient is that of {first_bad(gradients)}.",
         )
 
     def bad_validation(self, *, epoch: int, loss: float) -> RunError:
@@ -160,6 +181,10 @@ class Watch:
 
 def _place(epoch: int, step: int) -> str:
     return f"Training stopped in epoch {epoch}, step {step}"
+
+
+def _rows(group: list[Batch]) -> Tensor:
+    return torch.cat([batch.rows for batch in group])
 
 
 def check_batch(batch: Batch) -> None:
