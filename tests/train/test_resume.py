@@ -15,12 +15,15 @@ import pytest
 import torch
 from tiny_task import Slow, run_as_program, run_tiny, tiny_recipe
 
+from maquette.device import Device
 from maquette.recipe import Recipe
 from maquette.runs import RunFolder
+from maquette.train.callbacks import View
+from maquette.train.signals import Interrupted
 
 # One server imports torch; every run is forked from it in milliseconds.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["maquette.train.loop", "maquette.evaluate.accumulators"])
+PROCESSES.set_forkserver_preload(["maquette.train.loop", "maquette.evaluation.accumulators"])
 
 TIMING = {"seconds", "samples_per_second"}
 
@@ -140,17 +143,6 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     assert_same_end(folder, recipe)
 
 
-def test_without_checkpoints_a_signal_says_that_nothing_is_saved(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, **(EVERYTHING | {"checkpoint": {"enabled": False}}))
-    folder = RunFolder.create(recipe)
-    process = start(folder)
-    wait_for_an_epoch(folder)
-    process.terminate()
-    assert finish(process) == 143
-    assert "nothing is saved, because training.checkpoint.enabled is false." in said(folder)
-    assert not list(folder.path.rglob("*.safetensors"))
-
-
 def test_a_damaged_newest_checkpoint_costs_a_step_and_not_the_result(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, **EVERYTHING)
     folder = RunFolder.create(recipe)
@@ -189,3 +181,54 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(tmp_path: Pat
 
     assert finish(start(folder, resume=True)) == 0, said(folder)
     assert_same_end(folder, recipe)
+
+
+class StopAt:
+    """Sends the process a signal at a step, as a scheduler would."""
+
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, view: View) -> None:
+        if view.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def on_epoch_end(self, view: View) -> None: ...
+
+    def on_end(self, view: View) -> None: ...
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_stopped_at_each_step_in_turn_it_ends_the_same(
+    tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = Device(name="cpu", precision=precision)  # type: ignore[arg-type]
+    recipe = tiny_recipe(tmp_path, **(EVERYTHING | {"epochs": 2}))
+    result, expected, straight = run_tiny(recipe, device=device)
+    total = int(result.history[-1]["step"])
+    folder = RunFolder.create(recipe)
+
+    for step in range(1, total + 1):
+        stop = StopAt(step, signal.SIGTERM if step % 2 else signal.SIGINT)
+        with pytest.raises(Interrupted) as leaving:
+            run_tiny(recipe, folder=folder, device=device, resume=step > 1, callbacks=[stop])
+        assert leaving.value.code == (143 if step % 2 else 130)
+        assert f"stopped after step {step}; the state is saved." in capsys.readouterr().err
+    _, model, _ = run_tiny(recipe, folder=folder, device=device, resume=True)
+
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert rows(folder) == rows(straight)
+    assert logged_epochs(folder) == [1, 2]
+
+
+def test_a_signal_with_checkpoints_off_saves_nothing_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_recipe(tmp_path, log_every=1, checkpoint={"enabled": False})
+    with pytest.raises(Interrupted):
+        run_tiny(recipe, callbacks=[StopAt(2, signal.SIGTERM)])
+    assert capsys.readouterr().err == (
+        "SIGTERM: stopped after step 2; "
+        "nothing is saved, because training.checkpoint.enabled is false.\n"
+    )

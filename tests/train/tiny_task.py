@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette.device import Device
-from maquette.evaluate.accumulators import ClassificationMetrics, RegressionMetrics
+from maquette.evaluation.accumulators import ClassificationMetrics, RegressionMetrics
 from maquette.nn.losses import summed_loss
 from maquette.recipe import Recipe, make_recipe
 from maquette.runs import RunFolder
