@@ -34,6 +34,8 @@ def test_the_line_names_epoch_loss_metric_and_rate() -> None:
         "epoch 3/10  loss 0.4124  valid/accuracy 0.9134  12,346 samples/s"
     )
     assert "valid/accuracy" not in progress.describe(view(history=False))
+    assert "ETA" in progress.describe(view(50))
+    assert "ETA" not in progress.describe(view(50), ended=True)  # stopped early
 
 
 @pytest.mark.parametrize(("elapsed", "shown"), [(10, "0:30"), (100, "5:00"), (4000, "3:20:00")])

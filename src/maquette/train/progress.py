@@ -32,13 +32,13 @@ class Progress:
         self._line: TaskID | None = None
 
     def on_step(self, view: View) -> None:
-        self._show(view, always=False)
+        self._show(view, ended=False)
 
     def on_epoch_end(self, view: View) -> None:
-        self._show(view, always=False)
+        self._show(view, ended=False)
 
     def on_end(self, view: View) -> None:
-        self._show(view, always=True)
+        self._show(view, ended=True)
         self.close()
 
     def close(self) -> None:
@@ -47,30 +47,32 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def describe(self, view: View) -> str:
+    def describe(self, view: View, *, ended: bool = False) -> str:
         """Return the line for a person: "epoch 3/50  loss 0.4121  valid/accuracy 0.9130  …"."""
         parts = [f"epoch {view.epoch}/{view.epochs}", f"loss {view.train_loss:.4f}"]
         if view.history:
             parts.append(f"{self.monitor} {view.history[-1].get(self.monitor, float('nan')):.4f}")
         parts.append(f"{view.samples_per_second:,.0f} samples/s")
-        if view.step < view.total_steps:
+        if not ended and view.step < view.total_steps:
             parts.append(f"ETA {self._time_left(view)}")
         return "  ".join(parts)
 
-    def _show(self, view: View, *, always: bool) -> None:
+    def _show(self, view: View, *, ended: bool) -> None:
         if self._first_step is None:
             self._first_step, self._started = view.step, time.monotonic()
         if self.stream.isatty():
-            self._show_live(view)
-        elif always or time.monotonic() - self._last_line >= PLAIN_INTERVAL:
+            self._show_live(view, ended=ended)
+        elif ended or time.monotonic() - self._last_line >= PLAIN_INTERVAL:
             self._last_line = time.monotonic()
-            self.stream.write(self.describe(view) + "\n")
+            self.stream.write(self.describe(view, ended=ended) + "\n")
             self.stream.flush()
 
-    def _show_live(self, view: View) -> None:
+    def _show_live(self, view: View, *, ended: bool) -> None:
         if self._live is None or self._line is None:
             self._live, self._line = self._start_live(view.total_steps)
-        self._live.update(self._line, completed=view.step, description=self.describe(view))
+        self._live.update(
+            self._line, completed=view.step, description=self.describe(view, ended=ended)
+        )
 
     def _start_live(self, total_steps: int) -> tuple[RichProgress, TaskID]:
         from rich.console import Console
