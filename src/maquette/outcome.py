@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from maquette.device import Device
-from maquette.evaluate.baselines import Baseline, indices_of, score_baselines
-from maquette.evaluate.bootstrap import Interval, classification_intervals, regression_intervals
+from maquette.evaluation.baselines import Baseline, indices_of, score_baselines
+from maquette.evaluation.bootstrap import Interval, classification_intervals, regression_intervals
 from maquette.recipe import Recipe
 from maquette.tasks.base import Json, Predictions, Splits, Task
 from maquette.train.loop import FitResult

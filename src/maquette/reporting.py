@@ -1,4 +1,4 @@
-"""From a finished run to its report: gathers what `evaluate/report.py` draws.
+"""From a finished run to its report: gathers what `evaluation/report.py` draws.
 
 The report room knows nothing of tasks and runs; this file asks them for plain data.
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from maquette.evaluate.baselines import indices_of
-from maquette.evaluate.report import write_report
-from maquette.evaluate.report_data import (
+from maquette.evaluation.baselines import indices_of
+from maquette.evaluation.report import write_report
+from maquette.evaluation.report_data import (
     Mistake,
     Picture,
     ReportData,

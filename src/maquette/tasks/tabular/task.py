@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from maquette.errors import UsageError
-from maquette.evaluate.accumulators import ClassificationMetrics, RegressionMetrics
+from maquette.evaluation.accumulators import ClassificationMetrics, RegressionMetrics
 from maquette.nn.losses import CLASS_LOSSES, summed_loss
 from maquette.recipe import Recipe
 from maquette.recipe.schema import Architecture, SplitRule, Training

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from maquette.data.images import encode_png, resize
 from maquette.errors import DataError, UsageError
-from maquette.evaluate.accumulators import ClassificationMetrics
+from maquette.evaluation.accumulators import ClassificationMetrics
 from maquette.nn.losses import CLASS_LOSSES, summed_loss
 from maquette.recipe import Recipe
 from maquette.recipe.schema import SplitRule, Training

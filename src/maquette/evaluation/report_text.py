@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from maquette.evaluate.baselines import Baseline
-from maquette.evaluate.calibration import chance_calibration_error
-from maquette.evaluate.checks import Floats, Integers
-from maquette.evaluate.metrics import SMALLER_IS_BETTER
-from maquette.evaluate.report_data import ReportData
-from maquette.evaluate.svg import metric_value, number
+from maquette.evaluation.baselines import Baseline
+from maquette.evaluation.calibration import chance_calibration_error
+from maquette.evaluation.checks import Floats, Integers
+from maquette.evaluation.metrics import SMALLER_IS_BETTER
+from maquette.evaluation.report_data import ReportData
+from maquette.evaluation.svg import metric_value, number
 
 LABELS = {
     "accuracy": "Accuracy",

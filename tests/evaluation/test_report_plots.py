@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maquette.evaluate.accumulators import softmax
-from maquette.evaluate.calibration import reliability_curve
-from maquette.evaluate.class_plots import (
+from maquette.evaluation.accumulators import softmax
+from maquette.evaluation.calibration import reliability_curve
+from maquette.evaluation.class_plots import (
     confusion_plot,
     coverage_plot,
     reliability_plot,
     roc_plot,
 )
-from maquette.evaluate.number_plots import (
+from maquette.evaluation.number_plots import (
     agreement_plot,
     error_histogram,
     residual_plot,
     within_plot,
 )
-from maquette.evaluate.plots import (
+from maquette.evaluation.plots import (
     MAX_POINTS,
     Contender,
     Series,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from maquette.evaluate.checks import Floats
-from maquette.evaluate.plots import WIDTH, shortened, thinned
-from maquette.evaluate.svg import Frame, Scale, element, figure, nice_range, number, tooltip
+from maquette.evaluation.checks import Floats
+from maquette.evaluation.plots import WIDTH, shortened, thinned
+from maquette.evaluation.svg import Frame, Scale, element, figure, nice_range, number, tooltip
 
 LEFT, RIGHT, TOP = 56.0, WIDTH - 12, 34.0
 """The plotting area; its bottom depends on the plot."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maquette.evaluate.accumulators import softmax
-from maquette.evaluate.calibration import (
+from maquette.evaluation.accumulators import softmax
+from maquette.evaluation.calibration import (
     bin_edges,
     chance_calibration_error,
     expected_calibration_error,

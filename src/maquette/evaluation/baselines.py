@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maquette.evaluate.checks import Floats, Integers
-from maquette.evaluate.metrics import classification_metrics, regression_metrics
+from maquette.evaluation.checks import Floats, Integers
+from maquette.evaluation.metrics import classification_metrics, regression_metrics
 
 Features = NDArray[np.float32]
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from maquette.evaluate import class_plots, number_plots, plots
-from maquette.evaluate.baselines import indices_of
-from maquette.evaluate.calibration import reliability_curve
-from maquette.evaluate.checks import Floats
-from maquette.evaluate.metrics import SMALLER_IS_BETTER, confusion_matrix, per_class
-from maquette.evaluate.report_data import Cell, Column, Mistake, ReportData
-from maquette.evaluate.report_text import (
+from maquette.evaluation import class_plots, number_plots, plots
+from maquette.evaluation.baselines import indices_of
+from maquette.evaluation.calibration import reliability_curve
+from maquette.evaluation.checks import Floats
+from maquette.evaluation.metrics import SMALLER_IS_BETTER, confusion_matrix, per_class
+from maquette.evaluation.report_data import Cell, Column, Mistake, ReportData
+from maquette.evaluation.report_text import (
     HINTS,
     calibration_note,
     direction,
@@ -33,7 +33,7 @@ from maquette.evaluate.report_text import (
     training_note,
     verdict,
 )
-from maquette.evaluate.svg import fixed, metric_value, number
+from maquette.evaluation.svg import fixed, metric_value, number
 
 Section = dict[str, Any]
 

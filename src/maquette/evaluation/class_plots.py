@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maquette.evaluate.calibration import ReliabilityCurve
-from maquette.evaluate.checks import Floats
-from maquette.evaluate.plots import WIDTH, shortened, thinned
-from maquette.evaluate.svg import (
+from maquette.evaluation.calibration import ReliabilityCurve
+from maquette.evaluation.checks import Floats
+from maquette.evaluation.plots import WIDTH, shortened, thinned
+from maquette.evaluation.svg import (
     Frame,
     Scale,
     element,

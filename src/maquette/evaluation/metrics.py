@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from maquette.evaluate.calibration import expected_calibration_error
-from maquette.evaluate.checks import (
+from maquette.evaluation.calibration import expected_calibration_error
+from maquette.evaluation.checks import (
     Floats,
     Integers,
     class_indices,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maquette.errors import RunError
-from maquette.evaluate.checks import Floats, Integers
-from maquette.evaluate.metrics import classification_metrics, regression_metrics
+from maquette.evaluation.checks import Floats, Integers
+from maquette.evaluation.metrics import classification_metrics, regression_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maquette.evaluate.svg import (
+from maquette.evaluation.svg import (
     Frame,
     Scale,
     element,

@@ -5,15 +5,15 @@ import time
 import numpy as np
 import pytest
 
-from maquette.evaluate import bootstrap
-from maquette.evaluate.accumulators import softmax
-from maquette.evaluate.bootstrap import (
+from maquette.evaluation import bootstrap
+from maquette.evaluation.accumulators import softmax
+from maquette.evaluation.bootstrap import (
     bootstrap_intervals,
     classification_intervals,
     draw_counts,
     regression_intervals,
 )
-from maquette.evaluate.metrics import classification_metrics, regression_metrics
+from maquette.evaluation.metrics import classification_metrics, regression_metrics
 
 
 def scored(n, num_classes, seed=0):

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maquette.errors import RunError
-from maquette.evaluate.accumulators import ClassificationMetrics, RegressionMetrics, softmax
-from maquette.evaluate.metrics import classification_metrics, regression_metrics
+from maquette.evaluation.accumulators import ClassificationMetrics, RegressionMetrics, softmax
+from maquette.evaluation.metrics import classification_metrics, regression_metrics
 
 
 @settings(max_examples=30, deadline=None)
@@ -99,7 +99,7 @@ def test_diverged_outputs_name_the_sample():
 
 def test_importing_the_metrics_does_not_import_torch_or_scikit_learn():
     code = (
-        "import sys, maquette.evaluate.accumulators, maquette.evaluate.metrics; "
+        "import sys, maquette.evaluation.accumulators, maquette.evaluation.metrics; "
         "sys.exit(bool({'torch', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

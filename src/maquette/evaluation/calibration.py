@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from maquette.evaluate.checks import (
+from maquette.evaluation.checks import (
     Floats,
     Integers,
     class_indices,

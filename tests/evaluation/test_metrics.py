@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from maquette.evaluate.metrics import (
+from maquette.evaluation.metrics import (
     AVERAGES,
     SMALLER_IS_BETTER,
     averaged,

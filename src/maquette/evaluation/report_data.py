@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maquette.evaluate.baselines import Baseline
-from maquette.evaluate.bootstrap import Interval
-from maquette.evaluate.checks import Floats, Integers
+from maquette.evaluation.baselines import Baseline
+from maquette.evaluation.bootstrap import Interval
+from maquette.evaluation.checks import Floats, Integers
 
 Cell = str | float | int | None
 

@@ -17,8 +17,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from maquette.evaluate.checks import Floats
-from maquette.evaluate.metrics import classification_scores, regression_scores
+from maquette.evaluation.checks import Floats
+from maquette.evaluation.metrics import classification_scores, regression_scores
 
 Interval = tuple[float, float]
 Statistic = Callable[[Floats], Mapping[str, Floats]]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maquette.evaluate.bootstrap import Interval
-from maquette.evaluate.svg import (
+from maquette.evaluation.bootstrap import Interval
+from maquette.evaluation.svg import (
     Frame,
     Point,
     Scale,

@@ -5,9 +5,9 @@ import pytest
 from sklearn import datasets
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from maquette.evaluate import baselines
-from maquette.evaluate.baselines import affordable, indices_of, score_baselines
-from maquette.evaluate.metrics import classification_metrics, regression_metrics
+from maquette.evaluation import baselines
+from maquette.evaluation.baselines import affordable, indices_of, score_baselines
+from maquette.evaluation.metrics import classification_metrics, regression_metrics
 
 
 def split_of(features, targets, seed=0):

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from maquette.errors import RunError
-from maquette.evaluate.accumulators import softmax
-from maquette.evaluate.baselines import Baseline
-from maquette.evaluate.bootstrap import classification_intervals, regression_intervals
-from maquette.evaluate.metrics import classification_metrics, regression_metrics
-from maquette.evaluate.report import render_report, write_report
-from maquette.evaluate.report_data import (
+from maquette.evaluation.accumulators import softmax
+from maquette.evaluation.baselines import Baseline
+from maquette.evaluation.bootstrap import classification_intervals, regression_intervals
+from maquette.evaluation.metrics import classification_metrics, regression_metrics
+from maquette.evaluation.report import render_report, write_report
+from maquette.evaluation.report_data import (
     Column,
     Mistake,
     Picture,
@@ -28,8 +28,8 @@ from maquette.evaluate.report_data import (
     most_confident_mistakes,
     number_column,
 )
-from maquette.evaluate.report_sections import cell_text, highlighted_yaml
-from maquette.evaluate.report_text import calibration_note
+from maquette.evaluation.report_sections import cell_text, highlighted_yaml
+from maquette.evaluation.report_text import calibration_note
 
 
 def png_of(width, height):

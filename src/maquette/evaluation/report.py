@@ -14,8 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maquette.evaluate import report_sections as sections
-from maquette.evaluate.report_data import ReportData
+from maquette.evaluation import report_sections as sections
+from maquette.evaluation.report_data import ReportData
 from maquette.files import write_text
 
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def _template() -> Template:
 
 
 def _asset(name: str) -> str:
-    return (files("maquette.evaluate") / "page" / name).read_text(encoding="utf-8")
+    return (files("maquette.evaluation") / "page" / name).read_text(encoding="utf-8")
