@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maquette.data import csv_text
 from maquette.data.csv_text import guess_delimiter
 from maquette.data.tables import Table, read_table
 from maquette.data.text_encoding import guess_encoding
@@ -311,6 +312,14 @@ def test_wrong_delimiter(tmp_path, content, found):
     assert refusal(tmp_path, content) == expected
 
 
+@pytest.mark.parametrize("delimiter", ["é", '"', "\n", "", "::"])
+def test_no_delimiter(tmp_path, delimiter):
+    with pytest.raises(
+        UsageError, match=r"delimiter .* cannot stand between cells; give one ASCII"
+    ):
+        read(tmp_path, "a\n1\n", delimiter=delimiter)
+
+
 def test_one_column_is_a_table(tmp_path):
     assert cells(read(tmp_path, "a b\nx; y\nz\n")) == {"a b": ["x; y", "z"]}
 
@@ -338,6 +347,40 @@ def test_endless_open_quote(tmp_path):
     message = refusal(tmp_path, 'a,b\n1,2\n3,"four\n' + "5,6\n" * 50_000)
     assert "table.csv: row 3 " in message
     assert "never closed" in message
+
+
+def test_endless_open_quote_in_the_header(tmp_path):
+    message = refusal(tmp_path, '"a,b\n' + "5,6\n" * 50_000)
+    assert message.startswith("table.csv: the header in row 1 cannot be read: field larger than")
+
+
+def test_rows_that_the_two_parsers_count_differently(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_text, "_records", lambda *_: iter([csv_text.RaggedRow(2, 2, 2, "1,2")]))
+    message = refusal(tmp_path, "a,b\n1,2\n\n3,4\n")
+    assert message.startswith("table.csv: its quotes can be read in two ways, as 2 or 1 rows.")
+
+
+def test_disk_that_cannot_be_read(tmp_path, monkeypatch):
+    def refuse(_: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataError, match=r"table\.csv cannot be read: Input/output error\."):
+        read_table(tmp_path / "table.csv")
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.one_of(st.binary(), st.text(st.sampled_from('a1,;"\n\r\t é')).map(str.encode)))
+def test_any_bytes_are_a_table_or_a_data_error(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "table.csv"
+    path.write_bytes(content)
+    try:
+        table = read_table(path, allow_ragged=True)
+    except DataError:
+        return
+    assert len(table.columns) > 0
+    assert {len(column) for column in table.cells.values()} == {len(table)}
+    assert len(table) + len(table.ragged) > 0
 
 
 def test_guesses():

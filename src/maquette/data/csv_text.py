@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from maquette.errors import DataError
+from maquette.errors import DataError, UsageError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SHOWN = 10
@@ -58,7 +58,13 @@ def parse_csv(path: Path, content: bytes, *, delimiter: str) -> CsvText:
 
     Raises:
         DataError: a broken header, the wrong delimiter, no rows, or a quote left open.
+        UsageError: a delimiter that cannot be one.
     """
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise UsageError(
+            f"delimiter {delimiter!r} cannot stand between cells; give one ASCII character such as "
+            f"{', '.join(map(_named, DELIMITERS))}."
+        )
     names, start, header_lines = _header(path, content, delimiter)
     _refuse_wrong_delimiter(path, names, content, delimiter)
     _refuse_broken_names(path, names)

@@ -34,7 +34,9 @@ class Table:
     cells: dict[str, pa.StringArray]
     """Text without surrounding spaces; null where the cell spells a missing value."""
     lines: NDArray[np.int64]
-    """(n,) place of each row: the CSV header is row 1; the first row of a Parquet file is row 1."""
+    """(n,) row in the file; the header of a CSV is row 1, the first sample of Parquet is row 1."""
+    row_1: str = "the header"
+    """What stands in row 1."""
     ragged: tuple[RaggedRow, ...] = ()
     """CSV rows with another number of cells; they are not in `cells`."""
 
@@ -75,7 +77,8 @@ def read_table(
     content = read_bytes(path)
     if content.startswith(PARQUET_MAGIC):
         cells = _parquet_cells(path, content)
-        table = Table(source=path, cells=cells, lines=np.arange(1, _height(cells) + 1))
+        lines = np.arange(1, _height(cells) + 1)
+        table = Table(source=path, cells=cells, lines=lines, row_1="the first sample")
     else:
         text = parse_csv(path, to_utf8(path, content, encoding), delimiter=delimiter)
         if text.ragged and not allow_ragged:

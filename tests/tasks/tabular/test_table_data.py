@@ -189,14 +189,23 @@ def test_rows_are_set_aside_up_to_the_tolerance(folder):
 def test_rows_beyond_the_tolerance(folder):
     content = rows(20, row_4="abc,Bonn,a", row_7="1", row_9="inf,,a")
     assert refusal(content, tolerance=0.1) == (
-        "table.csv: 3 of 20 rows cannot be used, which is more than tolerance: 0.1 allows (the "
-        "header is row 1):\n"
+        "table.csv: 3 of 20 rows cannot be used, which is more than tolerance: 0.1 allows (row 1 "
+        "is the header):\n"
         "  row 4: column 'size': 'abc', expected a number\n"
         "  row 7: 1 cell, expected 3: '1'\n"
         "  row 9: column 'size': 'inf', expected a number (finite)\n"
         "Fix them, or set tolerance: 0.15 to leave them out. "
         "A cell that holds the delimiter or a line break must be in double quotes."
     )
+
+
+def test_rows_of_parquet_start_at_one(folder):
+    table = pa.table({"x": ["1", "abc", *"123456789"], "kind": list("abababababa")})
+    pyarrow.parquet.write_table(table, "table.parquet")
+    with pytest.raises(
+        DataError, match=r"\(row 1 is the first sample\):\n  row 2: column 'x': 'abc'"
+    ):
+        check_table(TabularData(path="table.parquet", target_column="kind"))
 
 
 def test_the_suggested_tolerance_is_enough(folder):
@@ -384,8 +393,8 @@ def test_one_bad_cell_in_200_columns(folder):
     lines += [",".join([*map(str, range(200)), "ab"[row % 2]]) for row in range(100)]
     lines[77] = lines[77].replace(",137,", ",13T,")
     assert refusal("\n".join(lines)) == (
-        "table.csv: 1 of 100 rows cannot be used, which is more than tolerance: 0 allows (the "
-        "header is row 1):\n"
+        "table.csv: 1 of 100 rows cannot be used, which is more than tolerance: 0 allows (row 1 "
+        "is the header):\n"
         "  row 78: column 'column_137': '13T', expected a number\n"
         "Fix them, or set tolerance: 0.01 to leave them out. "
         "If '13T' in column 'column_137' means no value, add it to missing_values."

@@ -90,6 +90,11 @@ def test_identifiers_and_groups(tmp_path):
     assert "# Rows of one thing together: {method: grouped, column: patient}" in text
 
 
+def test_decimal_commas_are_pointed_out(tmp_path):
+    text, _ = suggest(tmp_path, rows("x;y;kind", "{two},{three};{half};{two}"))
+    assert "- x  # numbers with a decimal comma read as text; write them with a point to" in text
+
+
 def test_dates_suggest_a_split_by_time(tmp_path):
     text, _ = suggest(tmp_path, rows("day,x,kind", "2024-01-1{three},{half},{two}"))
     assert "#   day: date, 2024-01-10 to 2024-01-12" in text

@@ -21,6 +21,7 @@ ENOUGH_ROWS = 20
 """In fewer rows, all values being different says little about a column."""
 IMBALANCE = 20
 """A class this many times rarer than the most frequent one is worth a warning."""
+DECIMAL_COMMA = re.compile(r"-?\d+(,\d+)?")
 ID_NAME = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|idx|no|nr|num|number)$|[a-z]I[dD]$", re.I)
 
 
@@ -51,6 +52,12 @@ def identifier_reason(values: NDArray[Any], name: str) -> str | None:
     if is_whole and ID_NAME.search(name.strip()) and distinct > num_rows / 2:
         return "its name and its whole numbers look like an identifier"
     return None
+
+
+def has_decimal_commas(values: NDArray[Any]) -> bool:
+    """Whether a text column holds numbers such as 1,5 (the first hundred are looked at)."""
+    texts = [value for value in values[:100].tolist() if isinstance(value, str)]
+    return any("," in text for text in texts) and all(map(DECIMAL_COMMA.fullmatch, texts))
 
 
 def find_warnings(samples: TableSamples) -> list[str]:
@@ -155,6 +162,11 @@ def _column_warnings(name: str, values: NDArray[Any]) -> Iterator[str]:
         yield f"column {name!r} has no value in {missing.mean():.0%} of the rows"
     if (observed == observed[0]).all() and not missing.any():
         yield f"column {name!r} is {_shown(observed[0])} in every row; the network will not see it"
+    elif has_decimal_commas(values):
+        yield (
+            f"column {name!r} holds numbers with a decimal comma, such as {observed[0]!r}, and is "
+            "read as categories; write them with a point"
+        )
     elif reason := identifier_reason(values, name):
         yield (
             f"column {name!r} looks like an identifier or free text ({reason}); add it to "
@@ -165,12 +177,7 @@ def _column_warnings(name: str, values: NDArray[Any]) -> Iterator[str]:
 
 
 def _text_warnings(name: str, observed: NDArray[np.object_]) -> Iterator[str]:
-    """Numbers that were read as text."""
-    if all(re.fullmatch(r"-?\d+,\d+", text) for text in observed[:100]):
-        yield (
-            f"column {name!r} holds numbers with a decimal comma, such as {observed[0]!r}, and is "
-            "read as categories; write them with a point"
-        )
+    """Warn of numbers among the words of a column."""
     distinct = Counter(observed.tolist())
     words = [text for text in distinct if not re.fullmatch(NUMBER, text)]
     share = sum(distinct[word] for word in words) / len(observed)

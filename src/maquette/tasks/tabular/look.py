@@ -18,7 +18,7 @@ from maquette.data.tables import PARQUET_MAGIC, Table, read_bytes, read_table
 from maquette.data.text_encoding import guess_encoding
 from maquette.errors import DataError, UsageError, nearest
 from maquette.recipe.schema import TabularData
-from maquette.tasks.tabular.findings import identifier_reason
+from maquette.tasks.tabular.findings import has_decimal_commas, identifier_reason
 from maquette.tasks.tabular.reading import MOST_CLASSES
 
 TARGET_NAMES = ("target", "label", "class", "y", "outcome")
@@ -99,6 +99,8 @@ def _reason_to_ignore(values: NDArray[np.generic], name: str) -> str | None:
         return "no value in any row"
     if len(observed) == 1 and len(values) > 1:
         return "the same in every row"
+    if has_decimal_commas(values):
+        return "numbers with a decimal comma read as text; write them with a point to use them"
     return identifier_reason(values, name)
 
 

@@ -6,8 +6,6 @@ data for a model that is trained.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +30,7 @@ from maquette.data.schema_keywords import DATE_FORMATS, NAMES
 from maquette.data.table_schema import Schema, Violation, column_kind, infer_schema, violations
 from maquette.data.tables import Table, read_table
 from maquette.errors import DataError, nearest
+from maquette.tasks.tabular.quarantine import set_aside
 from maquette.tasks.tabular.samples import TableSamples
 
 if TYPE_CHECKING:
@@ -62,22 +61,14 @@ def read_samples(data: TabularData, *, shown: int) -> Reading:
     Raises:
         DataError: the file, a column or too many rows cannot be used.
     """
-    table = read_table(
-        resolve(data.path),
-        delimiter=data.delimiter,
-        encoding=data.encoding,
-        missing_values=data.missing_values,
-        allow_ragged=True,
-    )
+    table = _read_file(data)
     _refuse_unknown_columns(table, data)
-    if not len(table):
-        raise DataError(ragged_message(table.source, table.ragged, 0))
     schema = _schema(table, data)
     kinds = _kinds(table, data, schema)
     target_type = _target_type(table, data, schema)
     found = violations(table, schema, ignore_columns=data.ignore_columns)
     found += _unreadable(table, data, kinds, target_type, found)
-    table, quarantined = _set_aside(table, data, found, shown)
+    table, quarantined = set_aside(table, found, tolerance=data.tolerance, shown=shown)
     return Reading(
         samples=_samples(table, data, kinds, target_type),
         split_values=_split_values(table, data),
@@ -96,13 +87,7 @@ def read_labelled(
     Raises:
         DataError: a column is missing, or too many rows cannot be used.
     """
-    table = read_table(
-        resolve(data.path),
-        delimiter=data.delimiter,
-        encoding=data.encoding,
-        missing_values=data.missing_values,
-        allow_ragged=True,
-    )
+    table = _read_file(data)
     for name in (*kinds, data.target_column):
         if name not in table.cells:
             raise DataError(
@@ -110,8 +95,21 @@ def read_labelled(
                 f"{nearest(name, table.columns)} Its columns: {', '.join(table.columns)}."
             )
     found = _unreadable(table, data, kinds, target_type, ())
-    table, _ = _set_aside(table, data, found, shown)
+    table, _ = set_aside(table, found, tolerance=data.tolerance, shown=shown)
     return _samples(table, data, kinds, target_type)
+
+
+def _read_file(data: TabularData) -> Table:
+    table = read_table(
+        resolve(data.path),
+        delimiter=data.delimiter,
+        encoding=data.encoding,
+        missing_values=data.missing_values,
+        allow_ragged=True,
+    )
+    if not len(table):
+        raise DataError(ragged_message(table.source, table.ragged, 0))
+    return table
 
 
 def _refuse_unknown_columns(table: Table, data: TabularData) -> None:
@@ -215,64 +213,6 @@ def _parse_as(kind: Kind, cells: pa.StringArray) -> tuple[NDArray[Any], NDArray[
         return parse_numbers(cells)
     dates = parse_dates(cells, find_date_order(cells) or "ymd")
     return dates, is_valid(cells) & np.isnat(dates)
-
-
-def _set_aside(
-    table: Table, data: TabularData, found: Sequence[Violation], shown: int
-) -> tuple[Table, tuple[Mapping[str, str], ...]]:
-    """Leave the bad rows out while they are few enough; otherwise refuse the table."""
-    header = [str(violation) for violation in found if violation.line == 0]
-    if header:
-        raise DataError(f"{table.source} does not fit its schema:\n" + _listed(header, shown))
-    reasons: dict[int, list[str]] = {row.line: [row.reason] for row in table.ragged}
-    for violation in found:
-        reasons.setdefault(violation.line, []).append(
-            f"column {violation.column!r}: {violation.reason}"
-        )
-    num_rows = len(table) + len(table.ragged)
-    share = len(reasons) / num_rows
-    if share > data.tolerance:
-        lines = [f"row {line}: {why}" for line, whys in sorted(reasons.items()) for why in whys]
-        raise DataError(
-            f"{table.source}: {len(reasons)} of {num_rows} rows cannot be used, which is more than "
-            f"tolerance: {data.tolerance:g} allows (the header is row 1):\n"
-            f"{_listed(lines, shown)}\n"
-            f"Fix them, or set tolerance: {_round_up(share)} to leave them out."
-            f"{_hint(found, has_ragged=bool(table.ragged))}"
-        )
-    quarantined = tuple(
-        {"place": f"row {line}", "reason": "; ".join(why)} for line, why in sorted(reasons.items())
-    )
-    good = np.flatnonzero(~np.isin(table.lines, np.array(list(reasons), dtype=np.int64)))
-    if not len(good):
-        raise DataError(f"{table.source}: all {num_rows} rows are bad; none is left to learn from.")
-    return table.take(good), quarantined
-
-
-def _listed(lines: Sequence[str], shown: int) -> str:
-    more = [f"… and {len(lines) - shown} more"] if len(lines) > shown else []
-    return "\n".join(f"  {line}" for line in [*lines[:shown], *more])
-
-
-def _round_up(share: float) -> str:
-    """The share with two digits, never below it: a tolerance that is enough."""
-    digits = 1 - math.floor(math.log10(share))
-    return f"{min(math.ceil(share * 10**digits) / 10**digits, 1):g}"
-
-
-def _hint(found: Sequence[Violation], *, has_ragged: bool) -> str:
-    """Name the one change that would mend most of it."""
-    if has_ragged:
-        return " A cell that holds the delimiter or a line break must be in double quotes."
-    words = Counter(
-        (v.column, v.value) for v in found if v.value and v.expected in EXPECTED.values()
-    )
-    if not words:
-        return ""
-    (column, word), count = words.most_common(1)[0]
-    if count == 1 and len(words) > 1:
-        return f" If column {column!r} is meant as text, add it to categorical_columns."
-    return f" If {word!r} in column {column!r} means no value, add it to missing_values."
 
 
 def _samples(
