@@ -251,7 +251,7 @@ class Checkpoint(Section):
     path: str | None = None
     """Folder for checkpoints; by default `checkpoints/` in the run folder."""
     every_steps: Annotated[int, Field(ge=1)] | None = None
-    """Also save after this many optimiser steps (always after an epoch)."""
+    """Also save after this many optimiser steps; epochs save too, at most every 2 seconds."""
 
 
 class Training(Section):
