@@ -47,6 +47,8 @@ from maquette.train.signals import Interrupted, StopRequest, stop_requests
 from maquette.train.state import State, check_same_run
 from maquette.train.watch import LossSum, MicroBatch, Watch, check_batch
 
+__all__ = ["FitResult", "fit"]
+
 
 def fit(
     *,
