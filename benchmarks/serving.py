@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS = 10
+ROUNDS = 30
 
 
 @dataclass
@@ -61,9 +61,9 @@ def main() -> None:
         )
         print("| request | clients | server | p50 ms | p99 ms | requests/s | p50 ratio |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
-        for clients, requests in ((1, 300), (8, 800), (32, 1600)):
+        for clients, requests in ((1, 100), (8, 240), (32, 480)):
             compare("table, 1 row", table, table_request(table), clients, requests)
-        for clients, requests in ((1, 12), (8, 16)):
+        for clients, requests in ((1, 4), (8, 8)):
             compare("ResNet-18 224 px PNG", image, image_request(image), clients, requests)
 
 

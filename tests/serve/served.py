@@ -25,6 +25,7 @@ class Serving:
     stream: io.BytesIO
 
     def log(self) -> list[dict[str, Any]]:
+        self.client.app.state.access_log.flush()
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
 

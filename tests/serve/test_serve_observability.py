@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import logging
 from prometheus_client.parser import text_string_to_metric_families
 from served import serving
 
-from maquette.serve.observability import ToLogger, make_logger
+from maquette.serve.observability import AccessLog, ToLogger, make_logger
 
 ROWS = {"features": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]}
 
@@ -70,6 +71,52 @@ def test_two_apps_do_not_share_measurements(iris):
 
     assert "maquette_requests_total{" in first.client.get("/metrics").text
     assert "maquette_requests_total{" not in second.client.get("/metrics").text
+
+
+def test_access_lines_are_written_within_their_wait():
+    stream = io.BytesIO()
+
+    async def run() -> tuple[bytes, bytes]:
+        log = AccessLog(make_logger(stream))
+        log.add(path="/a")
+        log.add(path="/b")
+        at_once = stream.getvalue()
+        await asyncio.sleep(AccessLog.WAIT_SECONDS * 1.5)
+        return at_once, stream.getvalue()
+
+    at_once, later = asyncio.run(run())
+    assert at_once == b""
+    assert [json.loads(line)["path"] for line in later.splitlines()] == ["/a", "/b"]
+
+
+def test_a_full_batch_of_access_lines_is_written_at_once():
+    stream = io.BytesIO()
+
+    async def run() -> None:
+        log = AccessLog(make_logger(stream))
+        for i in range(AccessLog.BATCH + 1):
+            log.add(number=i)
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    numbers = [json.loads(line)["number"] for line in stream.getvalue().splitlines()]
+    assert numbers == list(range(AccessLog.BATCH))
+
+
+def test_a_line_kept_back_has_the_time_of_its_request():
+    stream = io.BytesIO()
+
+    async def run() -> None:
+        log = AccessLog(make_logger(stream))
+        log.add(path="/a")
+        await asyncio.sleep(0.03)
+        make_logger(stream).info("afterwards")
+        log.flush()
+
+    asyncio.run(run())
+    afterwards, line = map(json.loads, stream.getvalue().splitlines())
+    assert afterwards["event"] == "afterwards"
+    assert line["timestamp"] < afterwards["timestamp"]
 
 
 def test_what_libraries_log_becomes_json_too():

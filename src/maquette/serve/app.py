@@ -24,12 +24,12 @@ from starlette.routing import Route
 
 from maquette import __version__
 from maquette.device import cpu_count
-from maquette.errors import MaquetteError, RequestError, one_of
+from maquette.errors import RequestError, one_of
 from maquette.serve import openapi
 from maquette.serve.examples import example_body, example_image
 from maquette.serve.middleware import BodyLimit, Observed, notes_of
 from maquette.serve.models import ServedModel, ServedModels
-from maquette.serve.observability import Logger, Metrics, make_logger
+from maquette.serve.observability import AccessLog, Logger, Metrics, make_logger
 from maquette.serve.reading import Limits, read_images, read_rows
 from maquette.serve.replies import Json, error_reply, prediction_reply
 from maquette.serve.schemas import Health, Models, Prediction, Readiness
@@ -70,12 +70,14 @@ def create_app(
     """
     models = ServedModels(bundles, workers=workers or _workers())
     limits, logger, metrics = limits or Limits(), logger or make_logger(), Metrics(models)
+    access_log = AccessLog(logger)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         logger.info("server started", models=[served.name for served in models])
         yield
         models.close()
+        access_log.flush()
         logger.info("server stopped")
 
     app = FastAPI(
@@ -87,12 +89,15 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.route_class = DirectRoute
+    app.state.access_log = access_log
     _add_predictions(app, models, limits, metrics)
     _add_status(app, models, metrics)
     _add_documents(app, models)
-    _add_errors(app, logger)
+    _add_errors(app)
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
-    app.add_middleware(Observed, logger=logger, metrics=metrics)  # added last, so outermost
+    app.add_middleware(  # added last, so outermost
+        Observed, logger=logger, access_log=access_log, metrics=metrics
+    )
     return app
 
 
@@ -170,17 +175,15 @@ def _add_documents(app: FastAPI, models: ServedModels) -> None:
         return HTMLResponse(page)
 
 
-def _add_errors(app: FastAPI, logger: Logger) -> None:
+def _add_errors(app: FastAPI) -> None:
     async def explain(request: Request, error: Exception) -> Response:
-        assert isinstance(error, MaquetteError)
-        request_id = notes_of(request.scope).request_id
-        if error.http_status >= 500 and not isinstance(error, RequestError):
-            logger.error("bundle failed", request_id=request_id, detail=str(error))
+        assert isinstance(error, RequestError)
         # The rest of a refused body would only be read to be thrown away.
         headers = {"connection": "close"} if error.http_status == 413 else None
+        request_id = notes_of(request.scope).request_id
         return error_reply(error.http_status, str(error), request_id=request_id, headers=headers)
 
-    async def explain_http(request: Request, error: Exception) -> Response:
+    async def explain_routing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return error_reply(
             error.status_code,
@@ -189,8 +192,8 @@ def _add_errors(app: FastAPI, logger: Logger) -> None:
             headers=error.headers,
         )
 
-    app.add_exception_handler(MaquetteError, explain)
-    app.add_exception_handler(HTTPException, explain_http)
+    app.add_exception_handler(RequestError, explain)
+    app.add_exception_handler(HTTPException, explain_routing)
 
 
 def _wanted_model(request: Request) -> str | None:

@@ -7,7 +7,6 @@ read.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import time
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from maquette.serve.observability import Logger, Metrics
+    from maquette.serve.observability import AccessLog, Logger, Metrics
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 """Request ids from outside that are safe to put into logs and headers as they are."""
@@ -51,9 +50,12 @@ def notes_of(scope: Scope) -> Notes:
 class Observed:
     """Give each request an id, answer what went unexpectedly wrong, measure, and log one line."""
 
-    def __init__(self, app: ASGIApp, *, logger: Logger, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, logger: Logger, access_log: AccessLog, metrics: Metrics
+    ) -> None:
         self._app = app
         self._logger = logger
+        self._access_log = access_log
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,16 +83,13 @@ class Observed:
             await _unexpected(notes.request_id)(scope, receive, send_with_id)
         finally:
             self._metrics.in_flight.dec()
-            seconds = time.perf_counter() - started
-            # In the loop's next turn, when the answer is on its way.
-            asyncio.get_running_loop().call_soon(self._record, scope, notes, seconds)
+            self._record(scope, notes, time.perf_counter() - started)
 
     def _record(self, scope: Scope, notes: Notes, seconds: float) -> None:
         route = scope.get("route")
         endpoint = route.path if route is not None else "unknown"  # few labels, whatever is asked
         self._metrics.request(endpoint, notes.model, notes.status, seconds)
-        self._logger.info(
-            "request",
+        self._access_log.add(
             request_id=notes.request_id,
             method=scope["method"],
             path=scope["path"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
@@ -16,7 +18,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import EventDict, FilteringBoundLogger
 
 if TYPE_CHECKING:
     from maquette.serve.models import Answer, ServedModel, ServedModels
@@ -33,7 +35,7 @@ def make_logger(stream: BinaryIO | None = None) -> Logger:
         structlog.BytesLogger(stream or sys.stderr.buffer),
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_timestamp,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=orjson.dumps),
         ],
@@ -41,6 +43,42 @@ def make_logger(stream: BinaryIO | None = None) -> Logger:
         cache_logger_on_first_use=True,
     )
     return cast(Logger, logger.bind())
+
+
+def _add_timestamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Write when it happened, which is `at` (seconds since 1970) where a line was kept back."""
+    moment = datetime.fromtimestamp(event.pop("at", None) or time.time(), UTC)
+    event["timestamp"] = moment.isoformat(timespec="milliseconds")
+    return event
+
+
+class AccessLog:
+    """One line per request, written in batches.
+
+    Rendering and writing a line by itself, between two requests, costs a tenth of answering a
+    small prediction; many lines at a time cost a fraction of that. A line waits 50 ms at most.
+    """
+
+    WAIT_SECONDS = 0.05
+    BATCH = 64
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+        self._lines: list[dict[str, Any]] = []
+
+    def add(self, **line: Any) -> None:
+        """Keep a line that is to be written soon; called in the event loop."""
+        self._lines.append({"at": time.time(), **line})
+        if len(self._lines) >= self.BATCH:
+            self.flush()
+        elif len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(self.WAIT_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+        lines, self._lines = self._lines, []
+        for line in lines:
+            self._logger.info("request", **line)
 
 
 class ToLogger(logging.Handler):
