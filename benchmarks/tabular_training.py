@@ -31,8 +31,8 @@ from maquette.device import choose_device, describe
 from maquette.recipe import Recipe, make_recipe
 from maquette.runs import RunFolder
 from maquette.tasks import make_task
-from maquette.train.loop import fit
-from maquette.train.seeding import seed_everything
+from maquette.training.loop import fit
+from maquette.training.seeding import seed_everything
 
 ROWS, FEATURES, HIDDEN, EPOCHS = 100_000, 30, (128, 64), 2
 LEARNING_RATE = 1e-3

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# A shared machine may stall at any example; what is too slow, the test's own timeout says.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 _BESIDE = ROOT.parent / "shared" / "data"
 if _BESIDE.is_dir():
     os.environ.setdefault("MAQUETTE_DATA_MIRROR", str(_BESIDE))

@@ -56,7 +56,8 @@ def test_a_run_leaves_everything(iris_run):
     with (iris_run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == list(range(1, summary["epochs"] + 1))
-    events = [json.loads(line) for line in (iris_run.folder / "log.jsonl").open(encoding="utf-8")]
+    log = (iris_run.folder / "log.jsonl").read_text(encoding="utf-8")
+    events = [json.loads(line) for line in log.splitlines()]
     assert events[0]["event"] == "run started"
     assert events[-1]["event"] == "run ended"
 

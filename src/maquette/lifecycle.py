@@ -28,10 +28,10 @@ from maquette.runs import RunFolder
 from maquette.tasks import make_task
 from maquette.tasks.base import Splits, Task
 from maquette.tracking import mirror_and_register
-from maquette.train.callbacks import Callback
-from maquette.train.loop import fit
-from maquette.train.scoring import score
-from maquette.train.seeding import seed_everything
+from maquette.training.callbacks import Callback
+from maquette.training.loop import fit
+from maquette.training.scoring import score
+from maquette.training.seeding import seed_everything
 
 
 @dataclass(frozen=True)
@@ -245,8 +245,9 @@ def _track(folder: RunFolder, recipe: Recipe) -> str:
     try:
         return mirror_and_register(folder, name=None, register_model=settings.register_model)
     except TrackingError as error:
-        folder.log("not tracked", reason=str(error))
-        return f"not tracked: {error}"
+        reason = str(error).replace("RUN_FOLDER", str(folder.path))
+        folder.log("not tracked", reason=reason)
+        return f"not tracked: {reason}"
 
 
 def _read(recipe: str | Path | Recipe | Mapping[str, Any], overrides: Sequence[str]) -> Recipe:

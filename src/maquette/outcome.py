@@ -18,8 +18,8 @@ from maquette.evaluation.baselines import Baseline, indices_of, score_baselines
 from maquette.evaluation.bootstrap import Interval, classification_intervals, regression_intervals
 from maquette.recipe import Recipe
 from maquette.tasks.base import Json, Predictions, Splits, Task
-from maquette.train.loop import FitResult
-from maquette.train.scoring import score
+from maquette.training.loop import FitResult
+from maquette.training.scoring import score
 
 HEADLINES = tuple(
     f"test/{metric}"

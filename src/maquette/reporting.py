@@ -27,7 +27,7 @@ from maquette.outcome import Outcome
 from maquette.recipe import Recipe, dump_recipe
 from maquette.runs import RunFolder
 from maquette.tasks.base import Json, Splits, Task
-from maquette.train.loop import FitResult
+from maquette.training.loop import FitResult
 
 NUM_MISTAKES = 12
 NUM_PICTURES = 12

@@ -199,7 +199,7 @@ class Architecture(Section):
     activation: Activation = "relu"
     """The non-linearity of an mlp; ResNet (ReLU) and EfficientNet (SiLU) keep their own."""
     stem: Literal["auto", "standard", "small"] = "auto"
-    """vision: `small` keeps the resolution at the start; `auto` takes it for sides up to 64."""
+    """vision: `small` keeps the resolution at the start; `auto` takes it for sides up to 32."""
     base_width: Annotated[int, Field(ge=8, le=256)] = 64
     """resnet: channels of the first stage (64 is the paper's)."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0

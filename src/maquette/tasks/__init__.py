@@ -63,8 +63,7 @@ def suggest_recipe(path: Path, *, target: str | None) -> str:
     if path.is_dir():
         if target is not None:
             raise UsageError(
-                f"{path} is a folder of images, whose folders name the classes; "
-                "leave --target out."
+                f"{path} is a folder of images, whose folders name the classes; leave --target out."
             )
         from maquette.tasks.vision.suggest import suggest_recipe as suggest_for_images
 

@@ -31,9 +31,9 @@ def test_every_network_scores_images(name):
 @pytest.mark.parametrize(
     ("wanted", "size", "small"),
     [
-        ("auto", (64, 64), True),
-        ("auto", (65, 8), False),
-        ("auto", (8, 65), False),
+        ("auto", (32, 32), True),
+        ("auto", (33, 8), False),
+        ("auto", (8, 33), False),
         ("standard", (32, 32), False),
         ("small", (224, 224), True),
     ],

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from maquette.data.cells import Kind
+    from maquette.data.dates import DateOrder
     from maquette.recipe.schema import TabularData
 
 __all__ = ["TableSamples", "check_table", "load_labelled", "load_table"]
@@ -62,7 +63,11 @@ def check_table(data: TabularData) -> DataReport:
 
 
 def load_labelled(
-    data: TabularData, kinds: Mapping[str, Kind], classes: Sequence[str] | None
+    data: TabularData,
+    *,
+    kinds: Mapping[str, Kind],
+    date_orders: Mapping[str, DateOrder],
+    classes: Sequence[str] | None,
 ) -> TableSamples:
     """Read another labelled table for a model that knows its columns and classes.
 
@@ -70,7 +75,13 @@ def load_labelled(
         DataError: it cannot be used, or holds a class that the model was not trained on.
     """
     target_type: TargetType = "number" if classes is None else "class"
-    samples = read_labelled(data, kinds=kinds, target_type=target_type, shown=SHOWN_BY_LOAD)
+    samples = read_labelled(
+        data,
+        kinds=kinds,
+        date_orders=date_orders,
+        target_type=target_type,
+        shown=SHOWN_BY_LOAD,
+    )
     if classes is None:
         return samples
     for row, label in enumerate(samples.target):

@@ -24,7 +24,7 @@ from maquette.data.cells import (
     parse_times,
 )
 from maquette.data.csv_text import ragged_message
-from maquette.data.dates import find_date_order, parse_dates
+from maquette.data.dates import DateOrder, find_date_order, parse_dates
 from maquette.data.schema_file import read_schema
 from maquette.data.schema_keywords import DATE_FORMATS, NAMES
 from maquette.data.table_schema import Schema, Violation, column_kind, infer_schema, violations
@@ -65,25 +65,32 @@ def read_samples(data: TabularData, *, shown: int) -> Reading:
     _refuse_unknown_columns(table, data)
     schema = _schema(table, data)
     kinds = _kinds(table, data, schema)
+    orders = _date_orders(table, kinds)
     target_type = _target_type(table, data, schema)
     found = violations(table, schema, ignore_columns=data.ignore_columns)
-    found += _unreadable(table, data, kinds, target_type, found)
+    found += _unreadable(table, data, kinds, orders, target_type, found)
     table, quarantined = set_aside(table, found, tolerance=data.tolerance, shown=shown)
     return Reading(
-        samples=_samples(table, data, kinds, target_type),
+        samples=_samples(table, data, kinds, orders, target_type),
         split_values=_split_values(table, data),
         quarantined=quarantined,
     )
 
 
 def read_labelled(
-    data: TabularData, *, kinds: Mapping[str, Kind], target_type: TargetType, shown: int
+    data: TabularData,
+    *,
+    kinds: Mapping[str, Kind],
+    date_orders: Mapping[str, DateOrder],
+    target_type: TargetType,
+    shown: int,
 ) -> TableSamples:
     """Read another table for a model that knows what each of its columns is.
 
     Args:
         data: the settings of training with the other path; no split rule.
         kinds: input column -> kind, in the order of training; other columns are ignored.
+        date_orders: date column -> how the training file wrote it; this one must do the same.
     Raises:
         DataError: a column is missing, or too many rows cannot be used.
     """
@@ -94,9 +101,9 @@ def read_labelled(
                 f"{table.source} has no column {name!r}, which the model was trained with."
                 f"{nearest(name, table.columns)} Its columns: {', '.join(table.columns)}."
             )
-    found = _unreadable(table, data, kinds, target_type, ())
+    found = _unreadable(table, data, kinds, date_orders, target_type, ())
     table, _ = set_aside(table, found, tolerance=data.tolerance, shown=shown)
-    return _samples(table, data, kinds, target_type)
+    return _samples(table, data, kinds, date_orders, target_type)
 
 
 def _read_file(data: TabularData) -> Table:
@@ -179,6 +186,7 @@ def _unreadable(
     table: Table,
     data: TabularData,
     kinds: Mapping[str, Kind],
+    orders: Mapping[str, DateOrder],
     target_type: TargetType,
     found: Sequence[Violation],
 ) -> list[Violation]:
@@ -194,7 +202,7 @@ def _unreadable(
 
     for name, kind in kinds.items():
         if kind != "category":
-            add(name, _parse_as(kind, table.cells[name])[1], EXPECTED[kind])
+            add(name, _parse(table.cells[name], kind, orders.get(name))[1], EXPECTED[kind])
     target = table.cells[data.target_column]
     add(data.target_column, ~is_valid(target), "a value: it is the target")
     if target_type == "number":
@@ -207,23 +215,35 @@ def _unreadable(
     return more
 
 
-def _parse_as(kind: Kind, cells: pa.StringArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _date_orders(table: Table, kinds: Mapping[str, Kind]) -> dict[str, DateOrder]:
+    dates = [name for name, kind in kinds.items() if kind == "date"]
+    return {name: find_date_order(table.cells[name]) or "ymd" for name in dates}
+
+
+def _parse(
+    cells: pa.StringArray, kind: Kind, order: DateOrder | None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Read a number or date column; returns the values, and where a cell is neither."""
     if kind == "number":
         return parse_numbers(cells)
-    dates = parse_dates(cells, find_date_order(cells) or "ymd")
+    dates = parse_dates(cells, order or "ymd")
     return dates, is_valid(cells) & np.isnat(dates)
 
 
 def _samples(
-    table: Table, data: TabularData, kinds: Mapping[str, Kind], target_type: TargetType
+    table: Table,
+    data: TabularData,
+    kinds: Mapping[str, Kind],
+    orders: Mapping[str, DateOrder],
+    target_type: TargetType,
 ) -> TableSamples:
     columns: dict[Kind, dict[str, Any]] = {"number": {}, "date": {}, "category": {}}
     for name, kind in kinds.items():
         cells = table.cells[name]
-        values = to_texts(cells) if kind == "category" else _parse_as(kind, cells)[0]
-        columns[kind][name] = values
-    orders = {name: find_date_order(table.cells[name]) or "ymd" for name in columns["date"]}
+        is_text = kind == "category"
+        columns[kind][name] = (
+            to_texts(cells) if is_text else _parse(cells, kind, orders.get(name))[0]
+        )
     target = table.cells[data.target_column]
     return TableSamples(
         numbers=columns["number"],
@@ -233,7 +253,7 @@ def _samples(
         target=_class_names(target) if target_type == "class" else parse_numbers(target)[0],
         target_name=data.target_column,
         lines=table.lines,
-        date_orders=orders,
+        date_orders=dict(orders),
     )
 
 

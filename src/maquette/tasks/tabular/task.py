@@ -59,7 +59,12 @@ class TabularTask:
             DataError: it cannot be used, or holds a class that the preprocessor does not know.
         """
         data = self._data.model_copy(update={"path": path, "split": SplitRule()})
-        return load_labelled(data, preprocessor.column_kinds, preprocessor.classes)
+        return load_labelled(
+            data,
+            kinds=preprocessor.column_kinds,
+            date_orders={column.name: column.order for column in preprocessor.dates},
+            classes=preprocessor.classes,
+        )
 
     def fit_preprocessor(self, train: TableSamples) -> TabularPreprocessor:
         """Fit scaling, fills, categories and classes; raises DataError."""

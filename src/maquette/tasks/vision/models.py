@@ -26,7 +26,7 @@ MODELS: Mapping[str, Callable[..., VisionModel]] = {
 }
 """Every vision network; call an entry with `num_classes` and the other keywords of its class."""
 
-SMALL_SIDE = 64
+SMALL_SIDE = 32
 """Images whose longer side is at most this get the small stem when the recipe says `auto`."""
 
 

@@ -32,9 +32,6 @@ SIDES = (32, 64, 128)
 
 SMALLEST_SIDE = 8
 
-SMALL_STEM_BELOW = 64
-"""From this side on the standard stem, sixteen times cheaper, leaves enough to see."""
-
 NEARLY_SQUARE = 1.5
 """Longer side / shorter side up to which cutting the middle out loses little."""
 
@@ -164,7 +161,7 @@ def _write(look: Look) -> str:
         "  type: vision",
         f"  name: {sizes.name}",
         "  architecture:",
-        *(f"    {line}" for line in _architecture_lines(look, sizes)),
+        f"    base_width: {sizes.base_width}  # for {look.num_images} images; 64 is the paper's",
         "training:",
         f"  epochs: {sizes.epochs}  # at most: early stopping ends a run that no longer improves",
         f"  batch_size: {sizes.batch_size}",
@@ -195,12 +192,6 @@ def _data_lines(look: Look) -> Iterator[str]:
     yield "  brightness: 0.2"
     yield "  contrast: 0.2"
     yield "  horizontal_flip: false  # true where left and right mean nothing: animals, not text"
-
-
-def _architecture_lines(look: Look, sizes: Sizes) -> Iterator[str]:
-    yield f"base_width: {sizes.base_width}  # for {look.num_images} images; 64 is the paper's"
-    if max(_image_size(look.shapes)) >= SMALL_STEM_BELOW:
-        yield "stem: standard  # `small` keeps more detail and takes sixteen times as long"
 
 
 def _image_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from tiny_task import CPU, run_tiny, tiny_recipe, tiny_source
 
 from maquette.device import Device
 from maquette.errors import RunError
-from maquette.train.failures import explained
+from maquette.training.failures import explained
 
 GPU = Device(name="cuda", precision="fp32")
 

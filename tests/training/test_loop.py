@@ -26,10 +26,10 @@ from maquette.errors import RunError, UsageError
 from maquette.recipe import Recipe
 from maquette.runs import RunFolder
 from maquette.tasks.base import Batch
-from maquette.train.callbacks import View
-from maquette.train.ema import Ema
-from maquette.train.loop import _Training
-from maquette.train.signals import StopRequest
+from maquette.training.callbacks import View
+from maquette.training.ema import Ema
+from maquette.training.loop import _Training
+from maquette.training.signals import StopRequest
 
 
 class Recorded(TinySource):
@@ -217,7 +217,7 @@ def test_the_average_is_validated_and_shipped_with_live_batch_norm(tmp_path: Pat
             followed.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maquette.train.state.Ema", Follow)
+        patch.setattr("maquette.training.state.Ema", Follow)
         _, again, _ = run_tiny(tiny_recipe(tmp_path, **changes))  # type: ignore[assignment]
     (ema,) = followed
     assert ema.updates == result.history[-1]["step"]
@@ -363,7 +363,7 @@ def test_reading_losses_rarely_as_on_a_gpu_changes_no_number(tmp_path: Path) -> 
     recipe = tiny_recipe(tmp_path, log_every=4)
     always, model, _ = run_tiny(recipe)
 
-    from maquette.train.seeding import seed_everything
+    from maquette.training.seeding import seed_everything
 
     seed_everything(recipe.seed)
     rarely = _Training(

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from maquette.train.callbacks import View
+from maquette.training.callbacks import View
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

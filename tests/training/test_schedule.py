@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from maquette.train.schedule import Schedule
+from maquette.training.schedule import Schedule
 
 
 def make(shape: str, *, warmup: int = 10, total: int = 110, final: float = 0.1) -> Schedule:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from maquette.train.seeding import (
+from maquette.training.seeding import (
     random_state,
     restore_random_state,
     seed_everything,

@@ -8,7 +8,7 @@ from tiny_task import CPU, run_tiny, tiny_recipe
 
 from maquette.device import Device
 from maquette.errors import RunError
-from maquette.train.precision import GROWTH_INTERVAL, LossScaler, autocast
+from maquette.training.precision import GROWTH_INTERVAL, LossScaler, autocast
 
 
 def test_unscaling_divides_by_the_scale() -> None:

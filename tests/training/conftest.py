@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from maquette.train.seeding import random_state, restore_random_state
+from maquette.training.seeding import random_state, restore_random_state
 
 
 @pytest.fixture(autouse=True)

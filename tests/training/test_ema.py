@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from maquette.train.ema import Ema
+from maquette.training.ema import Ema
 
 DECAY = 0.9
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from maquette.errors import RunError, UsageError, one_of
 from maquette.files import write_text
 from maquette.runs import RunFolder
-from maquette.train.checkpoint import CheckpointFolder, Snapshot
+from maquette.training.checkpoint import CheckpointFolder, Snapshot
 
 Row = Mapping[str, float]
 """One finished epoch: a row of metrics.csv."""

@@ -6,7 +6,7 @@ from tiny_task import CPU, TinyNet, TinySource, TinyTask, tiny_recipe, tiny_sour
 from torch.nn import functional as F
 
 from maquette.device import Device
-from maquette.train.scoring import Scores, score
+from maquette.training.scoring import Scores, score
 
 
 def scored(source: TinySource, *, batch_size: int = 256, regression: bool = False) -> Scores:

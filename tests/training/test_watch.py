@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maquette.device import Device
 from maquette.errors import RunError
 from maquette.tasks.base import Batch
-from maquette.train.watch import LossSum, MicroBatch, Watch, check_batch, first_bad
+from maquette.training.watch import LossSum, MicroBatch, Watch, check_batch, first_bad
 
 
 def failure(tmp_path: Path, **options: Any) -> str:

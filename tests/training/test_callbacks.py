@@ -10,7 +10,7 @@ from tiny_task import tiny_recipe
 
 from maquette.errors import RunError, UsageError
 from maquette.runs import RunFolder
-from maquette.train.callbacks import (
+from maquette.training.callbacks import (
     EarlyStopping,
     MetricsLogger,
     ModelCheckpoint,
@@ -18,7 +18,7 @@ from maquette.train.callbacks import (
     check_monitor,
     is_better,
 )
-from maquette.train.checkpoint import CheckpointFolder, Snapshot
+from maquette.training.checkpoint import CheckpointFolder, Snapshot
 
 
 def view(*history: dict[str, float]) -> View:

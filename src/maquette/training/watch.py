@@ -19,8 +19,8 @@ from maquette.device import Device
 from maquette.errors import RunError
 from maquette.recipe import Recipe
 from maquette.tasks.base import Batch, Source, Task
-from maquette.train.optim import global_norm
-from maquette.train.precision import autocast
+from maquette.training.optim import global_norm
+from maquette.training.precision import autocast
 
 SHOWN_IDS = 8
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maquette.device import Device
 from maquette.errors import RunError
-from maquette.train.optim import global_norm
+from maquette.training.optim import global_norm
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from maquette.train.optim import RULES, Optimizer, clip_, decayed_parameters, global_norm
+from maquette.training.optim import RULES, Optimizer, clip_, decayed_parameters, global_norm
 
 RATE = 0.02
 

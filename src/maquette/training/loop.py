@@ -24,7 +24,7 @@ from maquette.errors import RunError
 from maquette.recipe import Recipe
 from maquette.runs import RunFolder
 from maquette.tasks.base import Batch, Source, Task
-from maquette.train.callbacks import (
+from maquette.training.callbacks import (
     Callback,
     EarlyStopping,
     MetricsLogger,
@@ -33,19 +33,19 @@ from maquette.train.callbacks import (
     View,
     check_monitor,
 )
-from maquette.train.checkpoint import CheckpointFolder, Snapshot
-from maquette.train.clock import Clock
-from maquette.train.failures import explained
-from maquette.train.optim import clip_, global_norm
-from maquette.train.precision import autocast
-from maquette.train.progress import Progress
-from maquette.train.result import FitResult, result_of
-from maquette.train.schedule import schedule_for
-from maquette.train.scoring import score
-from maquette.train.seeding import untouched_random_state
-from maquette.train.signals import Interrupted, StopRequest, stop_requests
-from maquette.train.state import State, check_same_run
-from maquette.train.watch import LossSum, MicroBatch, Watch, check_batch
+from maquette.training.checkpoint import CheckpointFolder, Snapshot
+from maquette.training.clock import Clock
+from maquette.training.failures import explained
+from maquette.training.optim import clip_, global_norm
+from maquette.training.precision import autocast
+from maquette.training.progress import Progress
+from maquette.training.result import FitResult, result_of
+from maquette.training.schedule import schedule_for
+from maquette.training.scoring import score
+from maquette.training.seeding import untouched_random_state
+from maquette.training.signals import Interrupted, StopRequest, stop_requests
+from maquette.training.state import State, check_same_run
+from maquette.training.watch import LossSum, MicroBatch, Watch, check_batch
 
 __all__ = ["FitResult", "fit"]
 

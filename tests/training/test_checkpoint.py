@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from maquette.errors import RunError
-from maquette.train.checkpoint import (
+from maquette.training.checkpoint import (
     CheckpointFolder,
     DamagedError,
     Snapshot,

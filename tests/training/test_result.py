@@ -5,8 +5,8 @@ import math
 import pytest
 from tiny_task import CPU, TinyNet, tiny_recipe
 
-from maquette.train.result import FitResult, result_of
-from maquette.train.state import State
+from maquette.training.result import FitResult, result_of
+from maquette.training.state import State
 
 
 def summary(*values: float, epochs: int = 3) -> FitResult:

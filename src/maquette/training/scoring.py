@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from maquette.device import Device
 from maquette.tasks.base import Source, Task
-from maquette.train.precision import autocast
+from maquette.training.precision import autocast
 
 
 @dataclass(frozen=True)

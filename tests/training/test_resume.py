@@ -18,12 +18,12 @@ from tiny_task import Slow, run_as_program, run_tiny, tiny_recipe
 from maquette.device import Device
 from maquette.recipe import Recipe
 from maquette.runs import RunFolder
-from maquette.train.callbacks import View
-from maquette.train.signals import Interrupted
+from maquette.training.callbacks import View
+from maquette.training.signals import Interrupted
 
 # One server imports torch; every run is forked from it in milliseconds.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["maquette.train.loop", "maquette.evaluation.accumulators"])
+PROCESSES.set_forkserver_preload(["maquette.training.loop", "maquette.evaluation.accumulators"])
 
 TIMING = {"seconds", "samples_per_second"}
 

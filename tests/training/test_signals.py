@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from maquette.train.signals import Interrupted, stop_requests
+from maquette.training.signals import Interrupted, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

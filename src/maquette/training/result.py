@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maquette.recipe.schema import Training
-from maquette.train.callbacks import Row, is_better
-from maquette.train.state import State
+from maquette.training.callbacks import Row, is_better
+from maquette.training.state import State
 
 
 @dataclass(frozen=True, kw_only=True)

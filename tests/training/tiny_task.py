@@ -22,8 +22,8 @@ from maquette.recipe import Recipe, make_recipe
 from maquette.runs import RunFolder
 from maquette.tasks.base import Batch
 from maquette.tasks.batching import batch_slices
-from maquette.train.loop import FitResult, fit
-from maquette.train.seeding import seed_everything
+from maquette.training.loop import FitResult, fit
+from maquette.training.seeding import seed_everything
 
 FEATURES = 6
 CLASSES = ("no", "yes", "perhaps")

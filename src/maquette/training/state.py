@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from maquette.device import Device
 from maquette.errors import RunError
 from maquette.recipe import Recipe
-from maquette.train.callbacks import Row
-from maquette.train.checkpoint import Snapshot, prefixed
-from maquette.train.ema import Ema
-from maquette.train.optim import Optimizer
-from maquette.train.precision import LossScaler
-from maquette.train.seeding import random_state, restore_random_state
-from maquette.train.watch import LossSum
+from maquette.training.callbacks import Row
+from maquette.training.checkpoint import Snapshot, prefixed
+from maquette.training.ema import Ema
+from maquette.training.optim import Optimizer
+from maquette.training.precision import LossScaler
+from maquette.training.seeding import random_state, restore_random_state
+from maquette.training.watch import LossSum
 
 FREE_KEYS = ("name", "runs_dir", "debug", "tracking", "evaluation")
 """Sections of a recipe that may differ between a checkpoint and the run that continues it."""

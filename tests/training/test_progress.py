@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from maquette.train.callbacks import View
-from maquette.train.progress import Progress
+from maquette.training.callbacks import View
+from maquette.training.progress import Progress
 
 
 class Terminal(io.StringIO):
