@@ -48,7 +48,7 @@ def test_the_recipe_reads_back_and_its_first_step_runs(tmp_path):
 def test_what_was_found_is_in_the_comments(tmp_path):
     text = suggest_recipe(write_images(tmp_path / "pets", {"cats": 6, "dogs": 4}))
     assert "# 10 images of 2 classes: cats (6), dogs (4).\n" in text
-    assert "image_size: [10, 12]  # height, width; found: 10 × 12." in text
+    assert "image_size: [10, 12]  # height, width; found: 10 × 12\n" in text
     assert "horizontal_flip: false  # true where left and right mean nothing" in text
     assert "class_weights" not in text
     assert "tolerance" not in text

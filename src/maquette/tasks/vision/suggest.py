@@ -58,7 +58,7 @@ SIZES = (
         base_width=16,
         batch_size=8,
         epochs=40,
-        learning_rate=0.002,
+        learning_rate=0.001,
     ),
     Sizes(
         up_to_images=10_000,
@@ -180,7 +180,9 @@ def _data_lines(look: Look) -> Iterator[str]:
     if smallest != largest:
         found += f" to {largest[0]} × {largest[1]}"
     yield f"path: {_scalar(str(look.path))}"
-    yield f"image_size: [{height}, {width}]  # height, width; found: {found}. Larger sees more"
+    if max(largest) > max(height, width):
+        found += "; larger sees more and takes longer"
+    yield f"image_size: [{height}, {width}]  # height, width; found: {found}"
     yield _fit_line(look.shapes)
     if look.bad:
         share = math.ceil(1000 * len(look.bad) / (len(look.shapes) + len(look.bad))) / 1000
