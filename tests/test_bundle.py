@@ -92,6 +92,9 @@ def test_what_predict_refuses(iris_run):
         bundle.predict({"sepal_length": 1})
     with pytest.raises(RequestError, match="empty list"):
         bundle.predict([])
+    rows = [[5.1, 3.5, 1.4, 0.2]] * 600
+    with pytest.raises(RequestError, match=r"Row 599 \(counting from 0\) has 1 cells"):
+        bundle.predict([*rows[:599], [5.1]])
 
 
 def test_metrics_and_reference_profile_travel_along(iris_run):

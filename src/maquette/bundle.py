@@ -84,9 +84,15 @@ class Bundle:
             RequestError: an input does not fit; the text names which, and what was expected.
         """
         inputs = _as_sequence(raw)
-        parts = [
-            self.outputs(inputs[start : start + CHUNK]) for start in range(0, len(inputs), CHUNK)
-        ]
+        if len(inputs) <= CHUNK:
+            return self.task_object.decode(self.outputs(inputs), self.preprocessor)
+        try:
+            chunks = range(0, len(inputs), CHUNK)
+            parts = [self.outputs(inputs[start : start + CHUNK]) for start in chunks]
+        except RequestError:
+            # A chunk counts from its own start; read as a whole, the input gets its true number.
+            self.preprocessor.encode(inputs)
+            raise
         return self.task_object.decode(torch.cat(parts), self.preprocessor)
 
     def outputs(self, raw: Sequence[Any]) -> Tensor:

@@ -272,8 +272,10 @@ def common(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; every error a user can cause ends in one message and an exit code."""
-    # Read once, when torch is imported: large CPU tensors get huge pages, which spares most of
-    # the page faults of a training step (1.7 x faster convolution steps on the measured machine).
+    # Both are read once, when torch is imported. Waiting threads sleep instead of spinning: beside
+    # other work on the machine a ResNet step on two threads took 44 ms so, and 450 to 2400 ms
+    # spinning. And large CPU tensors may get huge pages, which spares page faults.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app(args=arguments, prog_name="maquette")

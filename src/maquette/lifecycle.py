@@ -32,6 +32,7 @@ from maquette.training.callbacks import Callback
 from maquette.training.loop import fit
 from maquette.training.scoring import score
 from maquette.training.seeding import seed_everything
+from maquette.training.threads import fitting_threads
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,20 @@ def _run(
 
     preprocessor = task.fit_preprocessor(splits.train)
     model = task.build_model(preprocessor).to(device.torch_device)
-    fitted = fit(
-        task=task,
-        preprocessor=preprocessor,
-        model=model,
-        train=task.prepare(splits.train, preprocessor, augment=True),
-        valid=task.prepare(splits.valid, preprocessor, augment=False),
-        recipe=recipe,
-        folder=folder,
-        device=device,
-        callbacks=callbacks,
-        resume=resume,
-    )
+    learn = task.prepare(splits.train, preprocessor, augment=True)
+    with fitting_threads(model, learn, batch_size=recipe.training.batch_size):
+        fitted = fit(
+            task=task,
+            preprocessor=preprocessor,
+            model=model,
+            train=learn,
+            valid=task.prepare(splits.valid, preprocessor, augment=False),
+            recipe=recipe,
+            folder=folder,
+            device=device,
+            callbacks=callbacks,
+            resume=resume,
+        )
 
     outcome = measure(task, preprocessor, model, splits, device=device)
     profile = task.profile(splits.train)
