@@ -121,6 +121,28 @@ def test_a_mapping_is_a_recipe_too(tmp_path):
         maquette.train(read_recipe(run.folder / "recipe.yaml"), ["seed=1"])
 
 
+def test_a_network_may_start_from_a_weight_file_and_its_bundle_does_not_need_it(
+    colours_run, tmp_path
+):
+    weights = tmp_path / "start.safetensors"
+    weights.write_bytes((colours_run.bundle / "weights.safetensors").read_bytes())
+    run = maquette.train(
+        colours_run.folder / "recipe.yaml",
+        [
+            f"runs_dir={tmp_path}",
+            f"model.architecture.weights={weights}",
+            "training.epochs=1",
+            "training.learning_rate=1e-9",
+        ],
+    )
+    assert '"initial weights", "report": "loaded ' in (run.folder / "log.jsonl").read_text()
+    weights.unlink()
+    assert maquette.load(run.bundle).predict([maquette.load(run.bundle).example()])
+
+    with pytest.raises(UsageError, match=r"start\.safetensors"):
+        maquette.train(run.folder / "recipe.yaml")
+
+
 def test_bad_data_leaves_no_run_folder(tmp_path):
     with pytest.raises(DataError):
         quick(tmp_path, "data.tabular.path=/nowhere.csv")

@@ -132,7 +132,7 @@ def save_bundle(
     building = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         _write_parts(building, recipe, preprocessor, model, profile)
-        task = make_task(_without_initial_weights(recipe))
+        task = make_task(recipe)
         fresh = _assemble(building, task, preprocessor, choose_device("cpu", "fp32"), {})
         write_json(building / "probes.json", _probe_answers(fresh, probes))
         manifest = {
@@ -168,7 +168,7 @@ def load_bundle(path: str | Path, *, device: str = "auto") -> Bundle:
     manifest = _read_manifest(folder)
     _verify_files(folder, manifest["files"])
     recipe = read_recipe(folder / "recipe.yaml")
-    task = make_task(_without_initial_weights(recipe))
+    task = make_task(recipe)
     state = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
     preprocessor = task.preprocessor_from_json(state)
     bundle = _assemble(folder, task, preprocessor, choose_device(device, "fp32"), manifest)
@@ -230,13 +230,6 @@ def _take_place(new: Path, path: Path) -> None:
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _without_initial_weights(recipe: Recipe) -> Recipe:
-    """The network's own weights come from the bundle, so the file it started from is not needed."""
-    architecture = recipe.model.architecture.model_copy(update={"weights": None})
-    model = recipe.model.model_copy(update={"architecture": architecture})
-    return recipe.model_copy(update={"model": model})
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -123,7 +123,10 @@ def _run(
     folder.log("run resumed" if resume else "run started", recipe=recipe.name, device=device.name)
 
     preprocessor = task.fit_preprocessor(splits.train)
-    model = task.build_model(preprocessor).to(device.torch_device)
+    model = task.build_model(preprocessor)
+    if (used := task.load_initial_weights(model)) is not None:
+        folder.log("initial weights", report=used)
+    model.to(device.torch_device)
     learn = task.prepare(splits.train, preprocessor, augment=True)
     with fitting_threads(model, learn, batch_size=recipe.training.batch_size):
         fitted = fit(

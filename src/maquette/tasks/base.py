@@ -208,6 +208,13 @@ class Task(Protocol[SamplesT]):
         """Build the network with inputs and outputs sized by the data."""
         ...
 
+    def load_initial_weights(self, model: Any) -> str | None:
+        """Load the weights the recipe starts from, if any; return what was and was not used.
+
+        Asked when a run begins and never when a bundle is loaded.
+        """
+        ...
+
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, float | Tensor]:
         """Return the loss summed over the batch, and the count it sums over.
 

@@ -205,6 +205,9 @@ def test_loaded_weights_come_with_their_normalisation(tmp_path):
     preprocessor = task.fit_preprocessor(task.load().train)
     assert (preprocessor.mean, preprocessor.std) == (IMAGENET_MEAN, IMAGENET_STD)
     model = task.build_model(preprocessor)
+    report = task.load_initial_weights(model)
+    assert report is not None
+    assert report.startswith("loaded ")
     assert torch.equal(model.layer3[0].conv1.weight, donor.layer3[0].conv1.weight)
     assert model.fc.weight.shape[0] == 3
 

@@ -104,22 +104,27 @@ class VisionTask:
         )
 
     def build_model(self, preprocessor: ImagePreprocessor) -> VisionModel:
-        """Build the network, and start it from `architecture.weights` where the recipe says so.
+        """Build the network with random weights.
 
         Raises:
-            UsageError: an architecture key that this network does not have; another's weights.
-            DataError: the weight file is damaged.
+            UsageError: an architecture key that this network does not have.
         """
-        architecture = self.recipe.model.architecture
-        model = build_model(
+        return build_model(
             self.recipe.model.name,
             num_classes=len(preprocessor.classes),
             image_size=preprocessor.image_size,
-            architecture=architecture,
+            architecture=self.recipe.model.architecture,
         )
-        if architecture.weights is not None:
-            load_weights(model, architecture.weights)
-        return model
+
+    def load_initial_weights(self, model: VisionModel) -> str | None:
+        """Start the network from `architecture.weights`; return what was and was not used.
+
+        Raises:
+            UsageError: there is no such file, or it belongs to another network.
+            DataError: the weight file is damaged.
+        """
+        path = self.recipe.model.architecture.weights
+        return None if path is None else str(load_weights(model, path))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, float | Tensor]:
         """Return the (weighted) sum of the batch's losses and what it sums over."""
