@@ -29,7 +29,7 @@ define install
 	@echo "Installing maquette[$(1)] into $(VENV) ..."
 	@$(BIN)/python -m pip install -q uv 2>/dev/null || true
 	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
-	  $(BIN)/python -m uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(1)]'; \
+	  $(BIN)/python -m uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[$(1)]'; \
 	else \
 	  $(BIN)/python -m pip install -q -c constraints.txt -e '.[$(1)]'; \
 	fi
