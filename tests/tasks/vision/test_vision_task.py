@@ -326,7 +326,7 @@ def test_the_digits_are_all_there():
     splits = make_task(read_recipe(ROOT / "configs" / "digits.yaml")).load()
     assert splits.report.num_samples == 1797
     assert splits.report.quarantined == []
-    assert splits.train.pixels.shape[1:] == (8, 8, 3)
+    assert splits.train.pixels.shape[1:] == (12, 12, 3)
 
 
 @pytest.mark.data
