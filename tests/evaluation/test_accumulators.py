@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -54,16 +53,6 @@ def test_any_floating_type_with_gradient(dtype):
 def test_softmax_of_extreme_logits():
     assert softmax(np.array([[1e4, 0.0, -1e4]])).tolist() == [[1, 0, 0]]
     assert softmax(np.zeros((0, 3))).shape == (0, 3)
-
-
-def test_validation_every_epoch_is_cheap():
-    metrics = ClassificationMetrics("abc")
-    metrics.update(torch.randn(30, 3), torch.randint(0, 3, (30,)))
-    metrics.compute()
-    start = time.process_time()
-    for _ in range(50):
-        metrics.compute()
-    assert (time.process_time() - start) / 50 < 2e-3  # 0.3 ms on one core
 
 
 def test_nothing_given():

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -216,14 +215,6 @@ def test_the_same_data_gives_the_same_bytes(tmp_path):
     for name in ("one.html", "two.html"):
         write_report(tmp_path / name, classified())
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
-
-
-def test_rendering_is_quick():
-    data = classified(num_classes=50, n=10_000)
-    render_report(data)
-    start = time.process_time()
-    render_report(data)
-    assert time.process_time() - start < 0.5
 
 
 def test_what_a_classification_page_says():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -24,9 +23,7 @@ def table(name: str) -> str:
 
 def test_adult():
     data = TabularData(path=table("adult"), target_column="income")
-    start = time.perf_counter()
     splits = load_table(data, seed=0)
-    assert time.perf_counter() - start < 10, "about 0.4 s on an idle core"
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (22793, 4884, 4884)
     columns = {column["name"]: column for column in splits.report.summary["columns"]}
     missing = {name: column["missing"] for name, column in columns.items() if column["missing"]}
