@@ -211,8 +211,8 @@ def test_predict_images(capsys, colours_run, tmp_path):
     (folder / "b.png").write_bytes(b"not a picture")
     code, out, err = run(capsys, "predict", colours_run.folder, folder, "--output", output)
     assert code == 0, err
-    assert "1 predictions" in out
-    assert "1 files could not be read" in out
+    assert "1 prediction in" in out
+    assert "not read: 1 of 2 files" in out
     lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [line["image"] for line in lines] == ["b.png", "deep/a.png"]
     assert "error" in lines[0]
@@ -220,7 +220,7 @@ def test_predict_images(capsys, colours_run, tmp_path):
 
     code, out, _ = run(capsys, "predict", colours_run.folder, source, "--output", output)
     assert code == 0
-    assert "1 predictions" in out
+    assert "1 prediction in" in out
 
 
 def test_predict_images_that_are_none(capsys, colours_run, tmp_path):

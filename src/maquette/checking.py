@@ -70,9 +70,10 @@ def _check_recipe(
 
 def _check_folder(path: Path) -> list[str]:
     from maquette.recipe.schema import ImageData
-    from maquette.tasks.vision.data import check_images
+    from maquette.tasks.vision.checking import read_images
 
-    return _lines(check_images(ImageData(path=str(path), image_size=(64, 64))))
+    data = ImageData(path=str(path), image_size=(64, 64))
+    return _lines(read_images(data, keep_pixels=False, least_classes=1).report)
 
 
 def _check_table(path: Path, schema: Path | None, infer_schema: Path | None) -> list[str]:

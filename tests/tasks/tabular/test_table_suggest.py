@@ -10,6 +10,7 @@ import pytest
 
 from maquette.errors import DataError, UsageError
 from maquette.recipe import Recipe, read_recipe
+from maquette.recipe.schema import TabularData
 from maquette.tasks.tabular.data import check_table
 from maquette.tasks.tabular.suggest import suggest_recipe
 
@@ -123,6 +124,16 @@ def test_missing_marks_and_rows_without_a_target(tmp_path):
     text, recipe = suggest(tmp_path, content)
     assert recipe.data.tabular.missing_values[-1] == "-"
     assert "tolerance: 0.0159  # sets 1 rows aside; see maquette check" in text
+
+
+def test_slips_are_no_missing_marks(tmp_path):
+    """One odd cell, a unit written into numbers, and a header in mid-file are left for `check`."""
+    good = rows("x,kind", "{half},k{two}")
+    usual = TabularData.model_fields["missing_values"].default
+    for slip in ("abc,k1\n", "4.5 cm,k1\n4.5 cm,k0\n", "x,kind\nx,kind\n"):
+        recipe = suggest(tmp_path, good + slip)[1]
+        assert recipe.data.tabular.missing_values == usual
+        assert recipe.data.tabular.tolerance > 0
 
 
 def test_bad_cells_are_set_aside(tmp_path):

@@ -138,13 +138,19 @@ def _is_class(kind: Kind, cells: pa.StringArray) -> bool:
 
 
 def _more_missing(table: Table, kinds: dict[str, Kind]) -> tuple[str, ...]:
-    """Find texts such as "-" that stand where a number should, and nothing else does."""
+    """Find texts such as "-" that stand where a number should, and nothing else does.
+
+    One cell may be a slip, a text with a digit in it ("4.5 cm") a number badly written, and a
+    column's name a header repeated in mid-file: those stay for `check` to point at.
+    """
     marks: set[str] = set()
     for name, kind in kinds.items():
         if kind == "number":
             cells = table.cells[name]
-            words = cells.filter(from_mask(parse_numbers(cells)[1])).unique().to_pylist()
-            marks.update(words if len(words) == 1 else ())
+            words = cells.filter(from_mask(parse_numbers(cells)[1])).to_pylist()
+            is_mark = len(words) > 1 and len(set(words)) == 1 and words[0] not in table.columns
+            if is_mark and not any(letter.isdigit() for letter in words[0]):
+                marks.add(words[0])
     return tuple(sorted(marks))
 
 

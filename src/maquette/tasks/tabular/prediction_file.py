@@ -59,7 +59,7 @@ def predict_table(
                 writer.writerows(_rows(chunk, answers))
 
     write_atomic(output, write)
-    return [f"{len(table)} predictions in {output}"]
+    return [f"{len(table)} prediction{'s' * (len(table) != 1)} in {output}"]
 
 
 def _refuse_misfit(table: Table, columns: Sequence[str]) -> None:

@@ -86,13 +86,17 @@ class ImageSamples:
 
 
 def check_images(data: ImageData) -> DataReport:
-    """Open and decode every image of a recipe and report what was found.
+    """Open, decode and split every image of a recipe as training would; report what was found.
 
     Raises:
         DataError: more bad images than `tolerance` allows (each is listed with its reason), a class
-            without images, or one class only.
+            without images, or one class only; or the split cannot be made.
     """
-    return read_images(data, keep_pixels=False).report
+    read = read_images(data, keep_pixels=False)
+    rows = _split(data, read.images, seed=0)
+    _refuse_untaught_classes(_samples(read, data), rows)
+    sizes = {name: len(positions) for name, positions in rows.items()}
+    return replace(read.report, summary=read.report.summary | {"splits": sizes})
 
 
 def load_images(data: ImageData, *, seed: int) -> Splits[ImageSamples]:

@@ -48,9 +48,10 @@ def predict_images(
             )
 
     write_atomic(output, write)
-    lines = [f"{len(paths) - num_bad} predictions in {output}"]
+    num_good = len(paths) - num_bad
+    lines = [f"{num_good} prediction{'s' * (num_good != 1)} in {output}"]
     if num_bad:
-        lines.append(f"{num_bad} files could not be read; their lines hold the reason as `error`")
+        lines.append(f"not read: {num_bad} of {len(paths)} files; their lines say why, as `error`")
     return lines
 
 
