@@ -14,6 +14,7 @@ PORT ?= 8000
 # Where pip is told of local wheels, uv is told too; elsewhere this is empty and does nothing.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export MLFLOW_DISABLE_TELEMETRY ?= true
+export NO_MKDOCS_2_WARNING ?= 1
 
 .PHONY: help
 help: ## Print this list

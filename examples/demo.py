@@ -3,7 +3,7 @@
     make demo      train, evaluate, register, serve, ask, and print what came out
     make serve     the same bundles (trained first if there are none), served until Ctrl-C
 
-Data: Iris, the handwritten digits that scikit-learn ships, and 30 coloured squares.
+Data: Iris, the handwritten digits that scikit-learn ships, and 30 coloured discs.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def iris_run(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def colours_run(tmp_path_factory: pytest.TempPathFactory):
-    """A finished run on the coloured squares: a narrow ResNet, two epochs, no tracking."""
+    """A finished run on the coloured discs: a narrow ResNet, two epochs, no tracking."""
     from maquette.lifecycle import train
 
     runs = tmp_path_factory.mktemp("colours")

@@ -58,6 +58,7 @@ def test_class_folders_are_read(folder):
         "formats": {"PNG": 10},
         "height": {"smallest": 10, "largest": 10},
         "width": {"smallest": 12, "largest": 12},
+        "splits": {"train": 7, "valid": 2, "test": 1},
     }
 
 
