@@ -149,6 +149,18 @@ def test_bad_data_leaves_no_run_folder(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_absent_device_leaves_no_run_folder(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(UsageError, match=r"device is 'cuda', but this machine has .*device=auto"):
+        quick(tmp_path, "device=cuda")
+    with pytest.raises(UsageError, match=r"'fp16', which CPUs do not train in"):
+        quick(tmp_path, "device=cpu", "training.precision=fp16")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_nan_loss_stops_the_run_and_names_the_step(tmp_path):
     with pytest.raises(MaquetteError, match=r"(?s)step.*row \d+.*learning_rate"):
         quick(tmp_path, "training.learning_rate=1e30", "training.optimizer=sgd")

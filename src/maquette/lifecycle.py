@@ -83,6 +83,7 @@ def train(
     """
     started = time.perf_counter()
     resolved = with_absolute_paths(_read(recipe, overrides))
+    choose_device(resolved.device, resolved.training.precision)  # refused before data is read
     task = make_task(resolved)
     splits = task.load()
     folder = RunFolder.create(resolved)
