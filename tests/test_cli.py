@@ -329,3 +329,11 @@ def test_serve_refuses_what_is_no_bundle(capsys, tmp_path):
     code, _, err = run(capsys, "serve", tmp_path)
     assert code == 1
     assert "is not a bundle" in err
+
+
+def test_serve_without_its_extra_says_what_to_install(capsys, monkeypatch, iris_run):
+    monkeypatch.delitem(sys.modules, "maquette.serve.run", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, _, err = run(capsys, "serve", iris_run.folder)
+    assert code == 2
+    assert "Serving needs uvicorn, which is not installed: pip install 'maquette[serve]'" in err

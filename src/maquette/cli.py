@@ -210,8 +210,13 @@ def serve(
 
     Example: maquette serve runs/20260101T120000-iris-a1b2c3 --port 8000
     """
+    try:
+        from maquette.serve.run import serve as serve_bundles
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"Serving needs {error.name}, which is not installed: pip install 'maquette[serve]'."
+        ) from None
     from maquette.lifecycle import locate
-    from maquette.serve.run import serve as serve_bundles
 
     serve_bundles([locate(bundle) for bundle in bundles], host=host, port=port)
 
