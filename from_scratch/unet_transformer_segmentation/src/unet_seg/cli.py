@@ -1,0 +1,263 @@
+"""The command line: each command parses, calls one function and prints what it returns.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 something the message
+says how to mend, 2 wrong usage, 130 and 143 interrupted with everything saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from unet_seg.errors import SegError
+
+EXAMPLES = """\
+examples:
+  python -m unet_seg train --config configs/tiny.yaml
+  python -m unet_seg train --config configs/hybrid.yaml seed=1 train.steps=200
+  python -m unet_seg evaluate --run runs/RUN --split test
+  python -m unet_seg infer --run runs/RUN photo.png --out predictions
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    _prepare_environment()
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options) or 0)
+    except SegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _prepare_environment() -> None:
+    """Settings that PyTorch reads once, when it is imported; what is already set stays.
+
+    Large tensors come from huge pages: without them each step pays for fresh pages one by one.
+    Threads that wait sleep: on a busy machine, spinning ones take the cores from working ones.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from unet_seg.config import load_config
+    from unet_seg.train import Interrupted, resume, train
+
+    if (options.config is None) == (options.resume is None):
+        raise SegError("name either --config FILE, to start a run, or --resume RUN, to go on.")
+    if options.resume and options.overrides:
+        raise SegError(
+            f"a resumed run keeps its configuration; leave out {' '.join(options.overrides)} or "
+            "start a new run."
+        )
+    try:
+        if options.resume:
+            run = resume(options.resume, progress=not options.quiet)
+        else:
+            config = load_config(options.config, options.overrides)
+            run = train(config, progress=not options.quiet)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return interrupted.exit_code
+    print(run)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from unet_seg.checkpoints import load_model
+    from unet_seg.evaluate import evaluate_run
+
+    loaded = load_model(options.run, options.device)
+    out = options.out or (options.run if options.run.is_dir() else options.run.parent)
+    evaluate_run(
+        loaded,
+        options.split,
+        window=options.window,
+        overlap=options.overlap,
+        tta=options.tta,
+        surface=options.surface,
+        out=out,
+    )
+
+
+def _infer(options: argparse.Namespace) -> int:
+    from unet_seg.checkpoints import load_model
+    from unet_seg.infer import infer_paths
+
+    report = infer_paths(
+        load_model(options.run, options.device),
+        options.inputs,
+        options.out,
+        window=options.window,
+        overlap=options.overlap,
+        tta=options.tta,
+        overlay_alpha=options.alpha,
+    )
+    for path in report.written:
+        print(path)
+    for message in report.errors:
+        print(f"error: {message}", file=sys.stderr)
+    return 1 if report.errors else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    from unet_seg.config import load_config
+    from unet_seg.data.build import build_datasets
+
+    config = load_config(options.config, options.overrides)
+    for split, dataset in build_datasets(config).items():
+        print(f"{split}: {len(dataset)} images")  # type: ignore[arg-type]
+    print(f"classes: {', '.join(config.data.classes)}")
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from unet_seg.config import load_config
+    from unet_seg.data.build import build_datasets
+    from unet_seg.preview import preview
+
+    config = load_config(options.config, options.overrides)
+    preview(build_datasets(config)[options.split], options.out, count=options.count)
+    print(options.out)
+
+
+def _export_toy(options: argparse.Namespace) -> None:
+    from unet_seg.config import load_config
+    from unet_seg.data.toy import ToyShapes, export
+
+    config = load_config(options.config, options.overrides)
+    for split in ("train", "valid", "test"):
+        export(ToyShapes.from_config(config.data.toy, split=split, seed=config.seed), options.out)
+    print(options.out)
+
+
+def _summarize(options: argparse.Namespace) -> None:
+    from unet_seg.summarize import summarize
+
+    print(summarize(options.runs, options.out))
+
+
+def _profile(options: argparse.Namespace) -> None:
+    from unet_seg.config import load_config
+    from unet_seg.profiling import profile
+
+    config = load_config(options.config, options.overrides)
+    report = profile(config, size=tuple(options.size), repeats=options.repeats)
+    if options.out:
+        from unet_seg.runs import write_atomic
+
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(options.out, json.dumps(report.to_dict(), indent=2) + "\n")
+    print(report.table())
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from unet_seg.config import load_config
+    from unet_seg.reproduce import reproduce
+
+    result = reproduce(load_config(options.config, options.overrides))
+    print(result.text())
+    return 0 if result.equal else 1
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from unet_seg.checkpoints import load_model
+    from unet_seg.service import serve
+
+    serve(load_model(options.run, options.device), host=options.host, port=options.port)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m unet_seg",
+        description="U-Net and U-Net + transformer segmentation, from scratch.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[..., object], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=function)
+        return made
+
+    train = command("train", _train, "Train a configuration; the run folder is printed last.")
+    train.add_argument("--config", type=Path, help="YAML file")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="run folder to go on with")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_overrides(train)
+
+    evaluate = command("evaluate", _evaluate, "Score a run per class and as a whole.")
+    _add_model(evaluate)
+    evaluate.add_argument("--split", choices=("train", "valid", "test"), default="test")
+    evaluate.add_argument("--surface", action="store_true", help="HD95 and surface distance too")
+    evaluate.add_argument("--out", type=Path, help="folder for the tables (default: the run)")
+
+    infer = command("infer", _infer, "Segment images, folders or globs, of any size.")
+    _add_model(infer)
+    infer.add_argument("inputs", nargs="+", metavar="IMAGE", help="image, folder or glob")
+    infer.add_argument("--out", type=Path, default=Path("predictions"), help="output folder")
+    infer.add_argument("--alpha", type=float, default=0.5, help="opacity of the overlay, 0 to 1")
+
+    check = command("check", _check, "Open every image and mask and list all faults at once.")
+    _add_config(check)
+
+    preview = command("preview", _preview, "Draw images with their masks into a PNG.")
+    _add_config(preview)
+    preview.add_argument("--split", choices=("train", "valid", "test"), default="train")
+    preview.add_argument("--count", type=int, default=12)
+    preview.add_argument("--out", type=Path, default=Path("preview.png"))
+
+    export = command("export-toy", _export_toy, "Write the toy data as image and mask files.")
+    _add_config(export)
+    export.add_argument("--out", type=Path, required=True, help="output folder")
+
+    summarize = command("summarize", _summarize, "Gather runs into summary.csv, .md and plots.")
+    summarize.add_argument("runs", nargs="+", type=Path, help="run folders, or folders of them")
+    summarize.add_argument("--out", type=Path, default=Path("summary"))
+
+    profile = command("profile", _profile, "Time, memory and FLOPs of each module, throughput.")
+    _add_config(profile)
+    profile.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"))
+    profile.add_argument("--repeats", type=int, default=5)
+    profile.add_argument("--out", type=Path, help="also write the figures to this JSON file")
+
+    reproduce = command("reproduce", _reproduce, "Train twice and compare every number and bit.")
+    _add_config(reproduce)
+
+    serve = command("serve", _serve, "Answer over HTTP (needs the extra: serve).")
+    _add_model(serve, sliding=False)
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    return parser
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as train.steps=100 seed=1"
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="YAML file")
+    _add_overrides(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser, *, sliding: bool = True) -> None:
+    parser.add_argument("--run", type=Path, required=True, help="run folder or .pt file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    if sliding:
+        parser.add_argument("--window", type=int, help="side of the sliding window in pixels")
+        parser.add_argument("--overlap", type=float, default=0.5, help="of windows, 0 to 0.9")
+        parser.add_argument("--tta", action="store_true", help="average over the four flips")
