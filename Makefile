@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEG := from_scratch/unet_transformer_segmentation
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 , := ,
@@ -22,26 +23,30 @@ help: ## Print this list
 
 .DEFAULT_GOAL := help
 
-# $(call install,EXTRAS): uv where it is to be had (seconds), pip where it is not (a minute).
+# $(call install,ENVIRONMENT,WHAT TO INSTALL): uv where it is to be had (seconds), pip where it is not.
 define install
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and \
 	  f"Python {v} is too old: Maquette needs 3.11 or newer. Name one: make PYTHON=python3.11 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing maquette[$(1)] into $(VENV) ..."
-	@$(BIN)/python -m pip install -q uv 2>/dev/null || true
-	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
-	  $(BIN)/python -m uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[$(1)]'; \
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@echo "Installing into $(1): $(2) ..."
+	@$(1)/bin/python -m pip install -q uv 2>/dev/null || true
+	@if $(1)/bin/python -m uv --version >/dev/null 2>&1; then \
+	  $(1)/bin/python -m uv pip install -q --compile-bytecode --python $(1)/bin/python $(2); \
 	else \
-	  $(BIN)/python -m pip install -q -c constraints.txt -e '.[$(1)]'; \
+	  $(1)/bin/python -m pip install -q $(2); \
 	fi
 endef
 
 $(STAMP): pyproject.toml constraints.txt
-	$(call install,serve$(,)tracking)
+	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking]')
 	@touch $@
-$(DEV_STAMP): pyproject.toml constraints.txt
-	$(call install,serve$(,)tracking$(,)test$(,)dev)
+$(DEV_STAMP): pyproject.toml constraints.txt $(SEG)/pyproject.toml
+	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking$(,)test$(,)dev]' -e $(SEG))
 	@touch $@ $(STAMP)
+# A subproject is tested in an environment of its own that holds its requirements and nothing else.
+$(SEG)/.venv/.installed: $(SEG)/pyproject.toml $(SEG)/requirements.txt $(SEG)/requirements-dev.txt
+	$(call install,$(SEG)/.venv,-r $(SEG)/requirements.txt -r $(SEG)/requirements-dev.txt -e $(SEG))
+	@touch $@
 
 .PHONY: install setup
 install: $(STAMP) ## Make .venv and install everything pinned in constraints.txt
@@ -60,15 +65,20 @@ evaluate: install ## Measure the newest bundle, or RUN=FOLDER, on its test split
 serve: install ## Serve the demo's bundles (or RUN=FOLDER) until interrupted: PORT=8000
 	@$(BIN)/python examples/demo.py --serve --port $(PORT) $(if $(filter command line,$(origin RUN)),$(RUN))
 
-.PHONY: test test-slow lint format
-test: $(DEV_STAMP) ## Run the tests with coverage
+.PHONY: test test-platform test-segmentation test-slow lint format
+test: test-platform test-segmentation ## Run the tests with coverage: the platform's, then the subproject's
+test-platform: $(DEV_STAMP) ## Run the platform's tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
-test-slow: $(DEV_STAMP) ## Run the tests that take minutes
+test-segmentation: $(SEG)/.venv/.installed ## Run the tests of from_scratch/unet_transformer_segmentation
+	@cd $(SEG) && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
+test-slow: $(DEV_STAMP) $(SEG)/.venv/.installed ## Run the tests that take minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or peers"
+	@cd $(SEG) && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
 lint: $(DEV_STAMP) ## Format check, lint, strict types, and the arrows between the rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@cd $(SEG) && ../../$(BIN)/mypy --config-file pyproject.toml
 	@$(BIN)/lint-imports --no-cache
 format: $(DEV_STAMP) ## Format the code and sort its imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -88,4 +98,4 @@ docker-run: ## Serve RUN=FOLDER (by default the newest bundle) from the image
 
 .PHONY: clean
 clean: ## Remove everything that was built, keep runs/
-	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) $(SEG)/.venv site build dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
