@@ -1,0 +1,53 @@
+"""Lovász-softmax: the Jaccard loss (1 - IoU) extended from sets to probabilities.
+
+In: probabilities, float (B, N, H, W), in `Pixels`. Out: a loss of each image and class, (B, N).
+
+Source: Berman, Triki and Blaschko, "The Lovász-Softmax loss", 2018, Algorithm 1. With the errors
+e = |g - p| of one class sorted from the largest, the loss is Σ_i e_i (J_i - J_{i-1}), where J_i is
+the Jaccard loss of a prediction that is wrong on exactly the i worst pixels. Where all
+probabilities are 0 or 1 it is 1 - IoU; in between it is linear in the sorted errors.
+
+Letters: B images, N classes, H, W pixels; K pairs of an image and a class present in it; P the
+pixels of an image in one line.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unet_seg.pixels import Pixels
+
+
+def lovasz_by_class(pixels: Pixels, present_BN: Tensor) -> Tensor:
+    """Lovász loss of each image and class, (B, N) in [0, 1]; 0 where the class is not present.
+
+    Only present classes are sorted: sorting takes most of the time.
+    """
+    image_K, class_K = present_BN.nonzero(as_tuple=True)
+    is_class_KP = (pixels.labels_BHW[image_K] == class_K[:, None, None]).flatten(1)
+    p_KP = pixels.p_BNHW[image_K, class_K].flatten(1)
+    error_KP = torch.where(is_class_KP, 1 - p_KP, p_KP)
+    if pixels.counted_BHW is not None:
+        # An error of 0 sorts behind the others and adds 0: as if the pixel were not there.
+        counted_KP = pixels.counted_BHW[image_K].flatten(1)
+        error_KP = error_KP * counted_KP
+        is_class_KP = is_class_KP & counted_KP
+    sorted_KP, order_KP = error_KP.sort(dim=1, descending=True)
+    steps_KP = jaccard_steps(is_class_KP.gather(1, order_KP)).to(sorted_KP)
+    loss_BN = sorted_KP.new_zeros(present_BN.shape)
+    return loss_BN.index_put((image_K, class_K), (sorted_KP * steps_KP).sum(dim=1))
+
+
+def jaccard_steps(is_class_KP: Tensor) -> Tensor:
+    """How much the Jaccard loss grows as each next pixel goes wrong: bool (K, P) -> float (K, P).
+
+    J_i = 1 - (G - c_i) / (G + i - c_i): of the G pixels of the class, c_i are among the first i
+    and so are missed; the other i - c_i are false alarms and join the union.
+    """
+    # Counted in whole numbers: exact for any image, and the same on every device.
+    missed_KP = is_class_KP.cumsum(dim=1)
+    alarms_KP = (~is_class_KP).cumsum(dim=1)
+    size_K1 = missed_KP[:, -1:]
+    jaccard_KP = 1 - (size_K1 - missed_KP) / (size_K1 + alarms_KP)
+    return jaccard_KP.diff(dim=1, prepend=torch.zeros_like(jaccard_KP[:, :1]))
