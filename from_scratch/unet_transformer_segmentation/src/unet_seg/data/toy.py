@@ -1,15 +1,14 @@
 """Toy data: images of simple shapes, drawn on demand, with masks that are exact to the pixel.
 
-Goes in: an index. Comes out: a `Sample` that depends on (seed, split, index) and the settings alone,
-not on the number of workers nor on the order of loading. Start reading at `ToyShapes.__getitem__`.
+Goes in: an index. Comes out: a `Sample` that depends on (seed, split, index) and the settings, not
+on the number of workers or the order of loading. Start reading at `ToyShapes.__getitem__`.
 
 A pixel belongs to a shape if and only if its centre lies inside; pixel (i, j) has its centre at
-y = i + 1/2, x = j + 1/2. Later shapes cover earlier ones. Colours say nothing about the class: each
-is drawn alike, far from the background and from each other. What the scene is gets drawn before how
-it looks, so noise, blur and texture never change a mask.
+y = i + 1/2, x = j + 1/2. Later shapes cover earlier ones. What is where is decided here, and before
+any number is drawn for the looks (`paint.py`): noise, blur and texture never change a mask.
 
-Letters: C channels, H, W image size, h, w size of a shape's box, K shapes in an image (0 stands for
-the background).
+Letters: C channels, H, W image size, h, w size of a shape's box, K things in an image, the
+background being thing 0.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from unet_seg.config import TOY_SHAPES, ToyConfig
+from unet_seg.data.paint import paint
 from unet_seg.data.sample import Sample
 from unet_seg.data.shapes import DRAW, Bools, Floats, Shape
 from unet_seg.errors import SegError
@@ -37,8 +37,6 @@ SPLITS = {"train": 0, "valid": 1, "test": 2}
 
 TOY_KEY = 0x70E5
 """Part of the generator's key, so that images are not drawn by numbers that augment them too."""
-
-Array = NDArray[np.float32]
 
 
 class ToyShapes(Dataset[Sample]):
@@ -124,7 +122,15 @@ class ToyShapes(Dataset[Sample]):
         scene = draw_scene(self.toy, generator)
         owner_HW = locate(scene, self.toy.image_size)
         label_K = np.array([0, *(thing.label for thing in scene)], dtype=np.uint8)
-        image_CHW = paint(owner_HW, len(scene), self.channels, self.toy, generator)
+        image_CHW = paint(
+            owner_HW,
+            len(label_K),
+            channels=self.channels,
+            texture=self.toy.texture,
+            blur=self.toy.blur,
+            noise=self.toy.noise,
+            generator=generator,
+        )
         return Sample(
             image=torch.from_numpy(image_CHW),
             mask=torch.from_numpy(label_K[owner_HW]),
@@ -163,16 +169,15 @@ def draw_scene(toy: ToyConfig, generator: np.random.Generator) -> list[Thing]:
     """
     H, W = toy.image_size
     weights = np.array(toy.class_weights or [1.0] * len(toy.shapes))
-    limits = np.cumsum(weights / weights.sum())
+    limits = np.cumsum(weights)
     scene: list[Thing] = []
     for _ in range(generator.integers(toy.count[0], toy.count[1], endpoint=True)):
-        # The last limit may be 1 - 1e-16; and a shape of weight 0 is never the one found.
-        kind = int(np.searchsorted(limits[:-1], generator.random() * limits[-1], side="right"))
+        kind = int(np.searchsorted(limits, generator.random() * limits[-1], side="right"))
         radius = generator.uniform(*toy.size) * min(H, W)
         shape = DRAW[toy.shapes[kind]](radius, generator)
         centre = _find_place(radius, scene, (H, W), generator)
         hidden, angle, offset, half_width = generator.uniform(
-            (0, 0, -0.4, 0.12), (1, math.pi, 0.4, 0.25)
+            (0, 0, -0.4, 0.1), (1, math.pi, 0.4, 0.18)
         )
         bar = Bar(angle, offset * radius, half_width * radius)
         scene.append(Thing(kind + 1, shape, centre, bar if hidden < toy.occlusion else None))
@@ -207,8 +212,8 @@ def locate(scene: list[Thing], size: tuple[int, int]) -> NDArray[np.int64]:
         (cy, cx), radius = thing.centre, thing.shape.radius
         top, left = max(math.floor(cy - radius), 0), max(math.floor(cx - radius), 0)
         bottom, right = min(math.ceil(cy + radius), H), min(math.ceil(cx + radius), W)
-        y_h1 = np.arange(top, bottom)[:, None] + (0.5 - cy)
-        x_1w = np.arange(left, right)[None] + (0.5 - cx)
+        y_h1 = np.arange(top, bottom, dtype=np.float64)[:, None] + (0.5 - cy)
+        x_1w = np.arange(left, right, dtype=np.float64)[None] + (0.5 - cx)
         box_hw = owner_HW[top:bottom, left:right]
         inside_hw = thing.shape.inside(y_h1, x_1w)
         box_hw[inside_hw] = number
@@ -218,92 +223,12 @@ def locate(scene: list[Thing], size: tuple[int, int]) -> NDArray[np.int64]:
 
 
 def _hidden(bar: Bar, inside_hw: Bools, y_h1: Floats, x_1w: Floats) -> Bools:
-    """The shape's pixels under the bar; a bar that would hide most of a line is turned across."""
+    """The shape's pixels under the bar. One that would hide most of a line is turned across it."""
     hidden_hw = inside_hw & bar.inside(y_h1, x_1w)
-    if 2 * hidden_hw.sum() > inside_hw.sum():
+    if 3 * hidden_hw.sum() > inside_hw.sum():
         across = Bar(bar.angle + math.pi / 2, bar.offset, bar.half_width)
         hidden_hw = inside_hw & across.inside(y_h1, x_1w)
     return hidden_hw
-
-
-def paint(
-    owner_HW: NDArray[np.int64],
-    count: int,
-    channels: int,
-    toy: ToyConfig,
-    generator: np.random.Generator,
-) -> NDArray[np.uint8]:
-    """Colour every pixel by what it shows, then blur, then add noise, as a camera does.
-
-    Returns:
-        (C,H,W) uint8.
-    """
-    colours_CK = draw_colours(count, channels, generator).T
-    image_CHW = colours_CK[:, owner_HW]
-    if toy.texture > 0:
-        # A deviation of 0.2 at full contrast: bright and dark patches as strong as shapes.
-        strength_C = (0.2 * toy.texture * generator.uniform(0.5, 1, channels)).astype(np.float32)
-        field_HW = np.where(owner_HW == 0, draw_field(toy.image_size, generator), 0)
-        image_CHW += strength_C[:, None, None] * field_HW
-    if toy.blur > 0:
-        image_CHW = gaussian_blur(image_CHW, toy.blur)
-    if toy.noise > 0:
-        noise_CHW = generator.standard_normal(image_CHW.shape, dtype=np.float32)
-        image_CHW += noise_CHW * np.float32(toy.noise)
-    levels_CHW = np.clip(image_CHW, 0, 1) * np.float32(255)
-    return np.rint(levels_CHW).astype(np.uint8)
-
-
-def draw_colours(count: int, channels: int, generator: np.random.Generator) -> Array:
-    """(count + 1, C) in [0, 1]: the background, then a colour for each thing.
-
-    Each is the one of 8 random colours that is furthest from all before it.
-    """
-    colours = np.empty((count + 1, channels))
-    colours[0] = generator.uniform(0.25, 0.75, channels)
-    for number in range(1, count + 1):
-        candidates = generator.random((8, channels))
-        squared = ((candidates[:, None] - colours[:number]) ** 2).sum(axis=2)
-        colours[number] = candidates[squared.min(axis=1).argmax()]
-    return colours.astype(np.float32)
-
-
-def draw_field(size: tuple[int, int], generator: np.random.Generator) -> Array:
-    """(H,W): a smooth random field of mean 0 and variance 1, a sum of 12 plane waves.
-
-    By the central limit theorem many waves of random direction, length and phase make a Gaussian
-    field. Their lengths are those of shapes: 0.1 to 0.6 of the shorter side.
-    """
-    H, W = size
-    field_HW = np.zeros(size, dtype=np.float32)
-    y, x = np.arange(H), np.arange(W)
-    for direction, log_length, phase in generator.uniform(
-        (0, math.log(0.1), 0), (math.pi, math.log(0.6), 2 * math.pi), size=(12, 3)
-    ):
-        wave_number = 2 * math.pi / (math.exp(log_length) * min(H, W))
-        a_H = (wave_number * math.sin(direction) * y + phase).astype(np.float32)
-        b_W = (wave_number * math.cos(direction) * x).astype(np.float32)
-        # cos(a + b): H + W cosines in place of H * W
-        field_HW += np.outer(np.cos(a_H), np.cos(b_W)) - np.outer(np.sin(a_H), np.sin(b_W))
-    return field_HW * np.float32(math.sqrt(2 / 12))  # a cosine has variance 1/2
-
-
-def gaussian_blur(image_CHW: Array, sigma: float) -> Array:
-    """Blur along rows, then along columns; the image continues with its edge pixels.
-
-    Written as a sum of shifted images: always in the same order, so bits do not depend on threads.
-    """
-    reach = math.ceil(3 * sigma)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    weights = (weights / weights.sum()).astype(np.float32)
-    for axis in (1, 2):
-        padding = [(0, 0)] * 3
-        padding[axis] = (reach, reach)
-        padded = np.moveaxis(np.pad(image_CHW, padding, mode="edge"), axis, 0)
-        length = image_CHW.shape[axis]
-        blurred = sum(w * padded[shift : shift + length] for shift, w in enumerate(weights))
-        image_CHW = np.ascontiguousarray(np.moveaxis(np.asarray(blurred), 0, axis))
-    return image_CHW
 
 
 def export(dataset: ToyShapes, folder: str | Path) -> None:
