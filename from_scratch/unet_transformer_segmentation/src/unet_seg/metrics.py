@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unet_seg.contracts import check_dtype, check_shape
+from unet_seg.data.sample import IGNORE
 from unet_seg.errors import SegError
 from unet_seg.surface import (
     check_tolerance,
@@ -59,7 +60,7 @@ def confusion_matrix(
     num_classes: int,
     *,
     valid: Ids | None = None,
-    ignore_label: int = 255,
+    ignore_label: int = IGNORE,
 ) -> Tensor:
     """Count pixels by (true class, predicted class).
 
@@ -86,7 +87,7 @@ def confusion_matrices(
     num_classes: int,
     *,
     valid: Ids | None = None,
-    ignore_label: int = 255,
+    ignore_label: int = IGNORE,
 ) -> Tensor:
     """`confusion_matrix` of each image by itself: ids (B, H, W) -> (B, N, N) int64."""
     tensors = _as_tensor(pred), _as_tensor(target), None if valid is None else _as_tensor(valid)
@@ -199,7 +200,7 @@ class SegmentationMeter:
         *,
         surface: bool = False,
         tolerance: float = 2.0,
-        ignore_label: int = 255,
+        ignore_label: int = IGNORE,
     ) -> None:
         if not classes or len(set(classes)) != len(classes):
             raise SegError(f"classes={list(classes)} must be at least one name, each once.")
