@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -234,9 +235,12 @@ def _hidden(bar: Bar, inside_hw: Bools, y_h1: Floats, x_1w: Floats) -> Bools:
 def export(dataset: ToyShapes, folder: str | Path) -> None:
     """Write a split as files that `FolderDataset` reads back bit for bit.
 
-    Makes images/NAME.png, masks/NAME.png (grey, the class ids) and manifest.csv with the columns
-    image, mask and split. Rows of other splits stay in the manifest, so the three splits can be
-    exported one after the other; rows of this split are replaced.
+    Makes images/NAME.png, masks/NAME.png (grey values are class ids), manifest.csv with the columns
+    image, mask, split, and data.yaml, a configuration to train on these files. The manifest keeps
+    the rows of other splits, so the splits are exported one after the other into one folder.
+
+    Raises:
+        SegError: the folder cannot be made, or holds the manifest of something else.
     """
     from unet_seg.image_files import write_png
     from unet_seg.runs import write_atomic
@@ -245,7 +249,11 @@ def export(dataset: ToyShapes, folder: str | Path) -> None:
     manifest = root / "manifest.csv"
     rows = [row for row in _read_manifest(manifest) if row["split"] != dataset.split]
     for part in ("images", "masks"):
-        (root / part).mkdir(parents=True, exist_ok=True)
+        try:
+            (root / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"{root / part}: cannot be made ({error.strerror}); choose another folder."
+            raise SegError(message) from None
     for index in range(len(dataset)):
         sample = dataset[index]
         image, mask = f"images/{sample.name}.png", f"masks/{sample.name}.png"
@@ -258,6 +266,7 @@ def export(dataset: ToyShapes, folder: str | Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(manifest, text.getvalue())
+    write_atomic(root / "data.yaml", _folder_config(dataset, root))
 
 
 MANIFEST_COLUMNS = ("image", "mask", "split")
@@ -271,10 +280,21 @@ def _read_manifest(path: Path) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != MANIFEST_COLUMNS:
             raise SegError(
-                f"{path}: has the columns {reader.fieldnames}, expected "
-                f"{list(MANIFEST_COLUMNS)} of an earlier export; choose another folder."
+                f"{path}: has the columns {', '.join(reader.fieldnames or ())}, expected "
+                f"{', '.join(MANIFEST_COLUMNS)} of an earlier export; choose another folder."
             )
         return list(reader)
+
+
+def _folder_config(dataset: ToyShapes, root: Path) -> str:
+    """The YAML that names the exported files as data."""
+    folder = {
+        "root": root.as_posix(),
+        "manifest": "manifest.csv",
+        "class_map": {name: label for label, name in enumerate(dataset.classes)},
+    }
+    data = {"kind": "folder", "channels": dataset.channels, "folder": folder}
+    return yaml.safe_dump({"name": "toy-files", "data": data}, sort_keys=False)
 
 
 def _check_known(what: str, names: tuple[str, ...], known: object) -> None:
