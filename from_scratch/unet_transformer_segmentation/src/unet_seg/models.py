@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ class UNet(nn.Module):
 
         self.in_channels, self.stem_stride = in_channels, stem_stride
         self.stride = stem_stride * 2 ** (len(widths) - 1)
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         stem = make_stem(stem_stride, stage(in_channels * stem_stride**2, widths[0]))
         downs = [DownBlock(fine, stage(fine, coarse), kind=down) for fine, coarse in pairs]
         ups = [UpBlock(coarse, fine, stage(2 * fine, fine), kind=up) for fine, coarse in pairs]
@@ -204,9 +205,7 @@ def build_model(config: ModelConfig | Config | Mapping[str, Any]) -> UNet:
             f"model.name={model.name!r} is unknown.{hint} Choose one of: {', '.join(MODELS)}."
         )
     if num_classes is None:
-        raise SegError(
-            "model.num_classes is missing; give the number of classes or a whole Config."
-        )
+        raise SegError("model.num_classes is missing; give it, or a whole configuration.")
     for name, value in (("in_channels", in_channels), ("num_classes", num_classes)):
         if value < 1:
             raise SegError(f"model.{name}={value}: at least 1.")

@@ -26,8 +26,8 @@ def to_tokens(x_BChw: Tensor) -> Tensor:
 def to_grid(tokens_BTD: Tensor, grid: tuple[int, int]) -> Tensor:
     """The inverse of `to_tokens`: (B, h w, D) -> (B, D, h, w) for grid = (h, w)."""
     h, w = grid
-    check_shape(tokens_BTD, f"B {h * w} D", name="tokens")
-    return tokens_BTD.transpose(1, 2).unflatten(2, (h, w))
+    size = check_shape(tokens_BTD, f"B {h * w} D", name="tokens")
+    return tokens_BTD.transpose(1, 2).reshape(size["B"], size["D"], h, w)
 
 
 def sincos_positions(
@@ -110,8 +110,7 @@ class TransformerBlock(nn.Module):
         """(B, h w, D) -> (B, h w, D) for grid = (h, w)."""
         mixed_BTD = self._attend(self.norm1(tokens_BTD), grid)
         tokens_BTD = tokens_BTD + self.dropout(mixed_BTD)
-        tokens_BTD = tokens_BTD + self.dropout(self.feed_forward(self.norm2(tokens_BTD)))
-        return tokens_BTD
+        return tokens_BTD + self.dropout(self.feed_forward(self.norm2(tokens_BTD)))
 
     def _attend(self, tokens_BTD: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.window is None or max(grid) <= self.window:
