@@ -1,9 +1,8 @@
 """Inference: a network and an image in, a mask of the image's own size out.
 
 Start reading at `predict`. What happens to an image is what happened to those of the validation:
-channels, size and normalisation of the configuration, then zeros at the right and the bottom up to
-a multiple of the network's stride. Logits are brought back to the image's own size before a class
-is chosen. `infer_paths` does this for files and folders.
+channels, size and normalisation of the configuration. Logits are brought back to the image's own
+size before a class is chosen. `infer_paths` does this for files and folders.
 
 Letters: N classes, C channels, H, W the image as given, h, w as the network sees it.
 """
@@ -27,16 +26,11 @@ from unet_seg.config import DataConfig
 from unet_seg.data.sample import Sample
 from unet_seg.data.transforms import GREY, prepare
 from unet_seg.errors import SegError
+from unet_seg.image_files import overlay, palette, read_image, write_mask, write_png
 from unet_seg.image_paths import find_images, output_names
+from unet_seg.preview import to_picture
 from unet_seg.runs import write_atomic
-from unet_seg.sliding import (
-    check_windows,
-    model_device,
-    model_stride,
-    pad_to,
-    round_up,
-    sliding_window,
-)
+from unet_seg.sliding import check_windows, model_device, sliding_window
 
 if TYPE_CHECKING:
     from unet_seg.checkpoints import LoadedModel
@@ -74,7 +68,7 @@ def predict(
             3 or 4, and the fourth channel (alpha) is dropped; grey becomes RGB, or colour grey, as
             the network needs.
         data: how images are prepared; by default as in training if the model was loaded, else
-            `DataConfig()`, with 1 channel if the first convolution takes grey images.
+            `DataConfig()`, with 1 channel if that is the module's attribute `in_channels`.
         window: side of the sliding window in pixels; None takes the whole image at once up to
             `WHOLE_PIXELS` pixels and windows of `WINDOW` above.
         overlap: of the windows, 0 to 0.9.
@@ -132,10 +126,8 @@ def _run(model: nn.Module, image_1Chw: Tensor, window: int | None, overlap: floa
         return sliding_window(
             model, image_1Chw, window=window, overlap=overlap, batch_size=batch_size
         )
-    stride = model_stride(model)
-    padded = pad_to(image_1Chw, round_up(h, stride), round_up(w, stride))
-    logits: Tensor = model(padded.to(device))
-    return logits[..., :h, :w].float().cpu()
+    logits: Tensor = model(image_1Chw.to(device))
+    return logits.float().cpu()
 
 
 def _network_and_image(
@@ -145,8 +137,7 @@ def _network_and_image(
     image_CHW = _to_tensor(image)
     if isinstance(model, nn.Module):
         network = model
-        convs = (part for part in model.modules() if isinstance(part, nn.Conv2d))
-        takes_grey = next((conv.in_channels == 1 for conv in convs), False)
+        takes_grey = getattr(model, "in_channels", 3) == 1
         data = data or DataConfig(channels=1 if takes_grey else 3)
     else:
         network, data = model.model, data or model.config.data
@@ -191,12 +182,6 @@ def to_channels(image: Tensor, channels: int) -> Tensor:
         return image.expand(channels, -1, -1)
     grey_1HW = torch.einsum("chw,c->hw", image.float(), torch.tensor(GREY))[None]
     return grey_1HW.round_().to(torch.uint8) if image.dtype == torch.uint8 else grey_1HW
-
-
-def to_picture(image: Tensor) -> NDArray[np.uint8]:
-    """An image (C,H,W), uint8 or in [0, 1], for the eye: uint8 (H,W,3), or (H,W) if it is grey."""
-    pixels = image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).numpy() if len(pixels) == 3 else pixels[0].numpy()
 
 
 @contextmanager
@@ -283,14 +268,13 @@ def infer_paths(
 def _infer_file(
     loaded: LoadedModel, path: Path, targets: Sequence[Path], alpha: float, options: dict[str, Any]
 ) -> None:
-    from unet_seg.image_files import overlay, palette, read_image, write_mask, write_png
-
     image_CHW = read_image(path, loaded.config.data.channels)
     mask_HW = predict(loaded, image_CHW, **options)
     colours = palette(len(loaded.classes))
     mask_path, overlay_path, json_path = targets
     write_mask(mask_path, mask_HW, colours)
-    write_png(overlay_path, overlay(to_picture(image_CHW), mask_HW, colours, alpha))
+    picture = to_picture(Sample(image_CHW, torch.from_numpy(mask_HW), path.stem))
+    write_png(overlay_path, overlay(picture, mask_HW, colours, alpha))
     result = {
         "image": str(path),
         "mask": mask_path.name,
