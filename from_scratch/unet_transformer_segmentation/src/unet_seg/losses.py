@@ -72,7 +72,7 @@ def bce(pixels: Pixels) -> Tensor:
     """Binary cross-entropy of each class against the rest: one sigmoid a class; N = 1: as `ce`."""
     if pixels.binary:
         return ce(pixels)
-    classes = torch.arange(len(pixels.weights_N), device=pixels.labels_BHW.device)
+    classes = torch.arange(pixels.logits_BNHW.shape[1], device=pixels.labels_BHW.device)
     is_class_BNHW = pixels.labels_BHW[:, None] == classes[:, None, None]
     loss_BNHW = F.binary_cross_entropy_with_logits(
         pixels.logits_BNHW, is_class_BNHW.to(pixels.logits_BNHW), reduction="none"

@@ -34,20 +34,23 @@ def lovasz_by_class(pixels: Pixels, present_BN: Tensor) -> Tensor:
         error_KP = error_KP * counted_KP
         is_class_KP = is_class_KP & counted_KP
     sorted_KP, order_KP = error_KP.sort(dim=1, descending=True)
-    steps_KP = jaccard_steps(is_class_KP.gather(1, order_KP)).to(sorted_KP)
+    steps_KP = jaccard_steps(is_class_KP.gather(1, order_KP), sorted_KP.dtype)
     loss_BN = sorted_KP.new_zeros(present_BN.shape)
     return loss_BN.index_put((image_K, class_K), (sorted_KP * steps_KP).sum(dim=1))
 
 
-def jaccard_steps(is_class_KP: Tensor) -> Tensor:
-    """How much the Jaccard loss grows as each next pixel goes wrong: bool (K, P) -> float (K, P).
+def jaccard_steps(is_class_KP: Tensor, dtype: torch.dtype) -> Tensor:
+    """J_i - J_{i-1}, as the pixels of a row go wrong one after the other: bool -> float (K, P).
 
-    J_i = 1 - (G - c_i) / (G + i - c_i): of the G pixels of the class, c_i are among the first i
-    and so are missed; the other i - c_i are false alarms and join the union.
+    J = 1 - I / U, with G pixels of the class, of which I = G - missed are still right, and the
+    union U = G + alarms. A pixel of the class is missed: I falls by one, J grows by 1 / U. Any
+    other is a false alarm: U rises by one, J grows by I / (U - 1) - I / U = I / (U (U - 1)).
+    Written so, no digits are lost to the difference of two almost equal J.
     """
     # Counted in whole numbers: exact for any image, and the same on every device.
     missed_KP = is_class_KP.cumsum(dim=1)
     alarms_KP = (~is_class_KP).cumsum(dim=1)
     size_K1 = missed_KP[:, -1:]
-    jaccard_KP = 1 - (size_K1 - missed_KP) / (size_K1 + alarms_KP)
-    return jaccard_KP.diff(dim=1, prepend=torch.zeros_like(jaccard_KP[:, :1]))
+    right_KP = (size_K1 - missed_KP).to(dtype)
+    union_KP = (size_K1 + alarms_KP).to(dtype)
+    return torch.where(is_class_KP, 1, right_KP / (union_KP - 1)) / union_KP

@@ -34,8 +34,8 @@ class Pixels:
     """int64 in 0..N-1, 0 on pixels that do not count."""
     counted_BHW: Tensor | None
     """bool; None where every pixel is known to count, which spares half of the work."""
-    weights_N: Tensor
-    """Weight of each class, in the dtype of the logits."""
+    weights_N: Tensor | None
+    """Weight of each class, in the dtype of the logits; None where all weigh the same."""
     binary: bool
     """A single logit z was given and became (0, z), whose softmax is (1 - sigmoid(z), sigmoid(z));
     means over classes then look at the foreground only."""
@@ -58,7 +58,7 @@ class Pixels:
     @cached_property
     def count_BN(self) -> Tensor:
         """Number of counted pixels of each true class, in the dtype of the logits."""
-        return self.sum_by_class(self.logits_BNHW.new_ones(()).expand(self.labels_BHW.shape))
+        return self.sum_by_class(self.logits_BNHW.new_ones(self.labels_BHW.shape))
 
     @cached_property
     def predicted_BN(self) -> Tensor:
@@ -97,13 +97,20 @@ class Pixels:
         The weights are divided by their sum in the image, as `F.cross_entropy` does in the batch.
         An image without any weight, such as one that is ignored entirely, has mean 0.
         """
-        sum_BN = self.sum_by_class(values_BHW) * self.weights_N
-        weight_BN = self.count_BN * self.weights_N
-        return _ratio(sum_BN.sum(dim=1), weight_BN.sum(dim=1))
+        if self.weights_N is None and self.counted_BHW is None:
+            return values_BHW.mean(dim=(1, 2))
+        weight_BHW = torch.ones_like(values_BHW)
+        if self.weights_N is not None:
+            weight_BHW = self.weights_N[self.labels_BHW]
+        if self.counted_BHW is not None:
+            weight_BHW = weight_BHW * self.counted_BHW
+        return _ratio((values_BHW * weight_BHW).sum(dim=(1, 2)), weight_BHW.sum(dim=(1, 2)))
 
     def mean_over_classes(self, values_BN: Tensor, present_BN: Tensor) -> Tensor:
         """Weighted mean of each image over the classes marked as present: (B,); 0 without any."""
-        weight_BN = present_BN * self.weights_N
+        weight_BN = present_BN.to(values_BN)
+        if self.weights_N is not None:
+            weight_BN = weight_BN * self.weights_N
         if self.binary:
             values_BN, weight_BN = values_BN[:, 1:], weight_BN[:, 1:]
         return _ratio((values_BN * weight_BN).sum(dim=1), weight_BN.sum(dim=1))
@@ -181,10 +188,10 @@ def _check_ids(labels: Tensor, num_classes: int, *, binary: bool, ignore_label: 
     )
 
 
-def _check_weights(class_weights: Tensor | None, logits: Tensor) -> Tensor:
-    num_classes = logits.shape[1]
+def _check_weights(class_weights: Tensor | None, logits: Tensor) -> Tensor | None:
     if class_weights is None:
-        return logits.new_ones(num_classes)
+        return None
+    num_classes = logits.shape[1]
     if class_weights.shape != (num_classes,):
         raise SegError(
             f"class_weights has shape {tuple(class_weights.shape)}, expected ({num_classes},): "
