@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,13 +34,15 @@ from unet_seg.preview import to_picture
 from unet_seg.runs import write_atomic
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from unet_seg.checkpoints import LoadedModel
 
 RIGHT, FALSE_POSITIVE, MISSED, CONFUSED = range(4)
 ERRORS = {
-    "background taken for a class": (245, 130, 48),
-    "class taken for background": (0, 130, 200),
-    "class taken for another": (240, 50, 230),
+    "background taken for a class": (255, 170, 40),
+    "class taken for background": (60, 160, 255),
+    "class taken for another": (255, 60, 200),
 }
 """What `error_kinds` tells apart, and the colours of it; pixels that are right are not coloured."""
 
@@ -234,28 +236,46 @@ def draw_examples(examples: Sequence[Example], classes: Sequence[str], path: Pat
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     from unet_seg.plots import save_figure
 
-    figure = Figure(figsize=(11, 2.9 * len(examples) + 0.6), layout="constrained")
+    tallest = max(min(truth.shape[0] / truth.shape[1], 2) for _, _, truth, _ in examples)
+    size = (11, (11 / 4 * tallest + 0.5) * len(examples) + 1.6)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(examples), 4, squeeze=False)
-    colours = palette(len(classes))
-    error_colours = np.array([(0, 0, 0), *ERRORS.values()], dtype=np.uint8)
-    for row, (title, picture, truth, pred) in zip(axes, examples, strict=True):
-        errors = overlay(picture // 3, error_kinds(truth, pred), error_colours, 0.8)
-        pictures = {
-            title: picture,
-            "truth": overlay(picture, truth, colours),
-            "prediction": overlay(picture, pred, colours),
-            "error": errors,
-        }
-        for axis, (name, shown) in zip(row, pictures.items(), strict=True):
+    for row, example in zip(axes, examples, strict=True):
+        for axis, (title, shown) in zip(row, _panels(example, len(classes)).items(), strict=True):
             axis.imshow(shown, interpolation="nearest")
-            axis.set_title(name, fontsize="small")
+            axis.set_title(title, fontsize="small")
             axis.set_axis_off()
-    named = [*zip(classes[1:], colours[1:].tolist(), strict=True), *ERRORS.items()]
-    handles = [Patch(color=f"#{bytes(colour).hex()}", label=name) for name, colour in named]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
+    colours = dict(zip(classes[1:], palette(len(classes))[1:].tolist(), strict=True))
+    _add_legend(figure, "truth and prediction", colours, "outside lower left")
+    _add_legend(figure, "error", ERRORS, "outside lower right")
     save_figure(figure, path)
+
+
+def _panels(example: Example, num_classes: int) -> dict[str, NDArray[np.uint8]]:
+    """The four pictures of a row and what stands above them."""
+    title, picture, truth, pred = example
+    grey, colours = picture.mean(axis=2).astype(np.uint8), palette(num_classes)
+    error_colours = np.array([(0, 0, 0), *ERRORS.values()], dtype=np.uint8)
+    return {
+        title: picture,
+        "truth": overlay(grey, truth, colours, 0.6),
+        "prediction": overlay(grey, pred, colours, 0.6),
+        "error": overlay(grey // 2, error_kinds(truth, pred), error_colours, 0.8),
+    }
+
+
+def _add_legend(
+    figure: Figure,
+    title: str,
+    colours: Mapping[str, Sequence[int]],
+    place: Literal["outside lower left", "outside lower right"],
+) -> None:
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=f"#{bytes(rgb).hex()}", label=name) for name, rgb in colours.items()]
+    ncols = 1 + (len(patches) - 1) // 6
+    figure.legend(handles=patches, title=title, loc=place, ncols=ncols, fontsize="small")
