@@ -309,6 +309,8 @@ def test_classes_that_do_not_exist():
         SegError, match=r"target has class 7, 9 on 3 pixels.*expected 0 to 2, or 255"
     ):
         confusion_matrix(torch.zeros(4, dtype=torch.int64), torch.tensor([9, 7, 9, 255]), 3)
+    with pytest.raises(SegError, match=r"pred has class 3 on 1 pixels"):
+        confusion_matrix(torch.tensor([3, 0]), torch.tensor([0, 0]), 3)
     with pytest.raises(SegError, match=r"pred has class -1 on 1 pixels"):
         confusion_matrix(torch.tensor([-1, 0]), torch.tensor([0, 0]), 3)
     with pytest.raises(SegError, match=r"pred has class 255 on 1 pixels"):
