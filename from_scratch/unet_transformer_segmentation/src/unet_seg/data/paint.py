@@ -53,12 +53,12 @@ def paint(
 def draw_colours(num_things: int, channels: int, generator: np.random.Generator) -> Array:
     """(K,C) in [0, 1]: the background first, in the middle half, so that texture is not cut off.
 
-    Every other colour is the one of 8 random ones that is furthest from all before it.
+    Every other colour is the one of 16 random ones that is furthest from all before it.
     """
     colours_KC = np.empty((num_things, channels))
     colours_KC[0] = generator.uniform(0.25, 0.75, channels)
     for number in range(1, num_things):
-        candidates = generator.random((8, channels))
+        candidates = generator.random((16, channels))
         squared = ((candidates[:, None] - colours_KC[:number]) ** 2).sum(axis=2)
         colours_KC[number] = candidates[squared.min(axis=1).argmax()]
     return colours_KC.astype(np.float32)

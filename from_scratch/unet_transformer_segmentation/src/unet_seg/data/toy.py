@@ -188,20 +188,20 @@ def draw_scene(toy: ToyConfig, generator: np.random.Generator) -> list[Thing]:
 def _find_place(
     radius: float, scene: list[Thing], size: tuple[int, int], generator: np.random.Generator
 ) -> tuple[float, float]:
-    """A random centre that leaves the earlier shapes recognisable, if there is one among 16.
+    """The first of 64 random centres that leaves the earlier shapes recognisable.
 
-    Shapes overlap by little where their centres are at least 0.7 of the sum of radii apart.
+    Seen as circles, the smaller of two shapes may reach into the other by 0.6 of its radius. If no
+    centre does so well, it is the best of them.
     """
     H, W = size
     low, high = (radius, radius), (H - radius, W - radius)
-    centres = generator.uniform(low, high, size=(16, 2))
-    if not scene:
-        return float(centres[0, 0]), float(centres[0, 1])
-    others = np.array([thing.centre for thing in scene])
-    reach = np.array([thing.shape.radius + radius for thing in scene])
-    apart = np.hypot(*(centres[:, None] - others).transpose(2, 0, 1)) / reach
-    room = np.minimum(apart.min(axis=1), 0.7)  # argmax takes the first place with room enough
-    y, x = centres[room.argmax()]
+    centres = generator.uniform(low, high, size=(64, 2))
+    room = np.full(64, 0.4)
+    for other in scene:
+        apart = np.hypot(*(centres - other.centre).T)
+        smaller, larger = sorted((radius, other.shape.radius))
+        room = np.minimum(room, (apart - larger) / smaller)
+    y, x = centres[room.argmax()]  # the first of equals
     return float(y), float(x)
 
 
@@ -224,9 +224,9 @@ def locate(scene: list[Thing], size: tuple[int, int]) -> NDArray[np.int64]:
 
 
 def _hidden(bar: Bar, inside_hw: Bools, y_h1: Floats, x_1w: Floats) -> Bools:
-    """The shape's pixels under the bar. One that would hide most of a line is turned across it."""
+    """The shape's pixels under the bar; it is turned across if it would miss or hide a line."""
     hidden_hw = inside_hw & bar.inside(y_h1, x_1w)
-    if 3 * hidden_hw.sum() > inside_hw.sum():
+    if not 0 < 3 * hidden_hw.sum() <= inside_hw.sum():
         across = Bar(bar.angle + math.pi / 2, bar.offset, bar.half_width)
         hidden_hw = inside_hw & across.inside(y_h1, x_1w)
     return hidden_hw
