@@ -28,8 +28,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 
 _COLOURS = (
     *((0, 0, 0), (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48)),
-    *((145, 30, 180), (70, 240, 240), (240, 50, 230), (210, 245, 60), (0, 128, 128)),
-    *((170, 110, 40), (128, 0, 0), (0, 0, 128), (128, 128, 0), (250, 190, 212)),
+    *((145, 30, 180), (70, 240, 240), (240, 50, 230), (170, 255, 195), (0, 110, 90)),
+    *((160, 90, 70), (128, 0, 0), (0, 0, 128), (128, 128, 0), (250, 190, 212)),
 )
 """Chosen by hand: black for the background, then hues far apart in an order that keeps the first
 few the farthest apart."""
@@ -53,9 +53,11 @@ def read_image(path: str | Path, channels: int) -> Tensor:
         uint8 (channels,H,W) in [0, 255]; for a `.npy` of floats float32 in [0, 1].
     Raises:
         SegError: no such file, not an image, truncated, NaN or floats outside [0, 1]. The message
-            starts with the path.
+            starts with the path. Also for other `channels`.
     """
     path = Path(path)
+    if channels not in (1, 3):
+        raise SegError(f"{path}: channels={channels}; an image is read with 1 (grey) or 3 (RGB).")
     if path.suffix.lower() == ".npy":
         return _channels_first(_read_array_image(path), channels)
     return _channels_first(_decode(path, lambda image: _to_8_bit(image, path)), channels)
@@ -84,7 +86,7 @@ def read_mask(path: str | Path, *, colours: bool = False) -> _Array:
             )
         values = values.astype(np.uint8) if values.dtype == bool else values
     else:
-        values = _decode(path, lambda image: _mask_values(image, colours))
+        values = _decode(path, lambda image: _mask_values(image, path, colours))
     return _as_colours(values, path) if colours else _as_numbers(values, path)
 
 
@@ -174,7 +176,9 @@ def _decode(path: Path, convert: Callable[[Image.Image], _T]) -> _T:
     except SegError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow reports broken PNG chunks as SyntaxError and truncated data as OSError.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise SegError(f"{path}: cannot be opened ({error.strerror}).") from None
+        # Pillow reports truncated data as OSError without a number, broken chunks as SyntaxError.
         raise SegError(
             f"{path}: is broken or truncated ({error}). Copy the file again, or remove it."
         ) from None
@@ -251,10 +255,12 @@ def _load_npy(path: Path) -> _Array:
         raise SegError(f"{path}: is not a whole .npy array ({error}).") from None
 
 
-def _mask_values(image: Image.Image, colours: bool) -> _Array:
+def _mask_values(image: Image.Image, path: Path, colours: bool) -> _Array:
     """What stands in the file: (H,W) numbers, or (H,W,3) where it or the caller has colours."""
-    if image.mode == "P" and colours:
+    if image.mode in ("1", "P") and colours:
         return np.asarray(image.convert("RGBA").convert("RGB"))
+    if image.mode == "F":
+        raise SegError(f"{path}: holds floats; a mask holds whole numbers or colours.")
     if image.mode in ("1", "L", "P"):
         return np.asarray(image).astype(np.uint8)
     if image.mode.startswith("I"):

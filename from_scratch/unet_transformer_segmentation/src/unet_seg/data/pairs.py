@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,9 @@ from unet_seg.errors import SegError
 from unet_seg.image_files import SUFFIXES
 
 SPLITS = ("train", "valid", "test")
+
+MOST_HINTS = 20
+"""Missing masks for which a similar name is looked for, which takes time among thousands."""
 
 
 class Pair(NamedTuple):
@@ -63,10 +66,18 @@ def _by_name(images: Path, masks: Path) -> tuple[list[Pair], list[str]]:
         if name in mask_files:
             pairs.append(Pair(name, paths[0], mask_files[name][0], None))
             continue
-        near = get_close_matches(name, unused, n=1)
-        hint = f"; is it {mask_files[near[0]][0].name}? The names must be equal" if near else ""
+        near = _nearest(name, unused) if len(problems) < MOST_HINTS else None
+        hint = f"; is it {mask_files[near][0].name}? The names must be equal" if near else ""
         problems.append(f"{paths[0]}: has no mask {masks / name}.png{hint}")
     return pairs, problems
+
+
+def _nearest(name: str, others: Sequence[str]) -> str | None:
+    """The name that is probably meant: `cell1_mask` for `cell1`, else one that looks alike."""
+    longer = [other for other in others if other.startswith(name)]
+    return (
+        min(longer, key=len) if longer else next(iter(get_close_matches(name, others, n=1)), None)
+    )
 
 
 def _list(folder: Path, key: str) -> dict[str, list[Path]]:
