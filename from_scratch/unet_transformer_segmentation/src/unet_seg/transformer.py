@@ -110,7 +110,8 @@ class TransformerBlock(nn.Module):
         """(B, h w, D) -> (B, h w, D) for grid = (h, w)."""
         mixed_BTD = self._attend(self.norm1(tokens_BTD), grid)
         tokens_BTD = tokens_BTD + self.dropout(mixed_BTD)
-        return tokens_BTD + self.dropout(self.feed_forward(self.norm2(tokens_BTD)))
+        output_BTD: Tensor = tokens_BTD + self.dropout(self.feed_forward(self.norm2(tokens_BTD)))
+        return output_BTD
 
     def _attend(self, tokens_BTD: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.window is None or max(grid) <= self.window:
