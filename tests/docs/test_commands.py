@@ -5,7 +5,7 @@ whose variables live on from block to block.
 
     ```sh       run by bash; it must end well. `make …` is run as `make -n …`: make would install.
     ```python   run by the same interpreter, in the same folder
-    ```console  what a reader sees; not run
+    ```console  what the block run before printed: it bears an output mark and holds no command
 
 A comment on the line before a block says more about it:
 
@@ -192,13 +192,17 @@ def test_a_document_does_what_it_says(document, reader):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_block_says_what_it_is(document):
-    known = {"sh", "python", "console", "yaml", "json", ""}
+    known = {"sh", "python", "console", "yaml", "json", "promql", ""}
     for block in blocks(document):
         place = f"{document.name}:{block.line}"
         assert block.language in known, f"{place}: ```{block.language} is neither run nor shown"
         is_run = block.language in ("sh", "python")
         marks = r"|exit \d+" if is_run else r"|output|output, numbers may differ"
         assert re.fullmatch(marks, block.mark), f"{place}: unknown mark {block.mark!r}"
+        if block.language == "console":
+            assert block.mark, f"{place} does not say that it is the output of a command"
+            commands = re.findall(r"^\$ .*", block.code, re.M)
+            assert not commands, f"{place} shows {commands} without running them: use ```sh"
 
 
 def _recipe_case(recipe: Path):
