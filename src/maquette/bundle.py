@@ -45,8 +45,8 @@ CHUNK = 256
 
 ABSOLUTE_TOLERANCE = 1e-3
 RELATIVE_TOLERANCE = 1e-3
-"""How far a probe's outputs may move on another machine: float32 sums in another order stay about
-a hundred times below this, a damaged or mismatched weight is far above it."""
+"""How far a probe's outputs may move on another machine. float32 keeps seven digits, so sums in
+another order have room below this; a network that computes something else has not."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -278,8 +278,8 @@ def common(
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; every error a user can cause ends in one message and an exit code."""
     # Both are read once, when torch is imported. Waiting threads sleep instead of spinning: beside
-    # other work on the machine a ResNet step on two threads took 44 ms so, and 450 to 2400 ms
-    # spinning. And large CPU tensors may get huge pages, which spares page faults.
+    # other work on the machine, a spinning thread holds the very core that the thread it waits for
+    # needs. And large CPU tensors may get huge pages, which spares page faults.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:

@@ -21,6 +21,10 @@ Features = NDArray[np.float32]
 
 _SECONDS_FOR_ROUNDS = 1.5
 _SECONDS_AT_MOST = 6.0
+_SECONDS_PER_CELL = 18e-9
+_SECONDS_PER_FEATURE = 33e-6
+"""What a tree costs on one core, per training cell and per feature: a rough guess that only decides
+how much of the training the boosted trees are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +133,12 @@ def _score_regression(
 def affordable(shape: tuple[int, ...], *, trees_per_round: int) -> tuple[int, int]:
     """Return the boosting rounds and training rows that fit in seconds for features (n, F).
 
-    A tree costs about 18 ns per row and feature plus 33 µs per feature (one core). Rounds come down
-    from scikit-learn's 100 first, to no fewer than 15; then rows, to no fewer than 1000.
+    Rounds come down from scikit-learn's 100 first, to no fewer than 15; then rows, to no fewer than
+    1000.
     """
     n, num_features = shape
-    per_row = 18e-9 * num_features * trees_per_round
-    fixed = 33e-6 * num_features * trees_per_round
+    per_row = _SECONDS_PER_CELL * num_features * trees_per_round
+    fixed = _SECONDS_PER_FEATURE * num_features * trees_per_round
     rounds = int(np.clip(_SECONDS_FOR_ROUNDS / (per_row * n + fixed), 15, 100))
     rows = int((_SECONDS_AT_MOST / rounds - fixed) / per_row)
     return rounds, min(n, max(rows, 1000))

@@ -384,7 +384,7 @@ def picture(png: bytes) -> Section:
 
 
 def _shrunk(png: bytes) -> bytes:
-    """A thumbnail as JPEG: a tenth of the size of a PNG for photographs."""
+    """A thumbnail as JPEG: photographs are much smaller so than as PNG."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(png)).convert("RGB")

@@ -1,8 +1,8 @@
 """Drawing: scales, ticks, axes and a few SVG elements, as text.
 
-Hand-written rather than drawn by matplotlib: a report then needs no 1.3 s import, follows the
-reader's light or dark theme through CSS classes, and stays a few kilobytes per plot. All lengths
-are in the units of the figure's view box; y grows downwards.
+Hand-written rather than drawn by matplotlib: a report then needs no heavy import, follows the
+reader's light or dark theme through CSS classes, and stays small. All lengths are in the units of
+the figure's view box; y grows downwards.
 """
 
 from __future__ import annotations

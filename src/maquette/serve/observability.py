@@ -55,8 +55,8 @@ def _add_timestamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
 class AccessLog:
     """One line per request, written in batches.
 
-    Rendering and writing a line by itself, between two requests, costs a tenth of answering a
-    small prediction; many lines at a time cost a fraction of that. A line waits 50 ms at most.
+    Answering a small prediction takes so little that rendering and writing its line by itself would
+    be felt; many lines are written at once instead. A line waits `WAIT_SECONDS` at most.
     """
 
     WAIT_SECONDS = 0.05
