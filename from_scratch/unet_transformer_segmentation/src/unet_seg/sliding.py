@@ -16,7 +16,8 @@ The weights of a window are a product of one profile for rows and one for column
 of all windows sum to 1 at each pixel. So logits are accumulated in place, with no map of weight
 sums and no division at the end.
 
-Letters: B windows computed at once, N classes, C channels, H, W image, P side of a window.
+Letters: B windows computed at once, N classes, C channels, H, W image, P, Q height and width of a
+window, K windows along an axis.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def sliding_window(
     """Logits of an image from overlapping windows.
 
     Args:
-        model: (B,C,P,P) float32 -> (B,N,P,P); in eval mode. Its attribute `stride`, if it has one,
+        model: (B,C,P,Q) float32 -> (B,N,P,Q); in eval mode. Its attribute `stride`, if it has one,
             is what windows are aligned to.
         image: (1,C,H,W) float32, normalised, H, W >= 1, on any device: windows travel to the
-            model's. A side shorter than the window is padded with 0, right and bottom.
-        window: P in pixels, rounded up to a multiple of the stride.
+            model's. Sides are padded with 0 to multiples of the stride, right and bottom.
+        window: P in pixels, rounded up to a multiple of the stride; along an axis on which the
+            image is smaller, windows are as small as the image.
         overlap: of neighbouring windows as a part of P, 0 to 0.9; at least this.
         batch_size: windows computed at once. More than 1 is only faster on a GPU.
     Returns:
@@ -71,23 +73,22 @@ def sliding_window(
     if sizes["H"] < 1 or sizes["W"] < 1:
         raise SegError(f"image has shape {tuple(image.shape)}: it has no pixels.")
     stride = model_stride(model)
-    P = round_up(window, stride)
-    size = [max(P, round_up(side, stride)) for side in (sizes["H"], sizes["W"])]
-    image_1CHW = pad_to(image, size[0], size[1])
-    starts = [window_starts(side, P, overlap, stride) for side in size]
-    rows_KP, columns_KP = (profiles(s, P).to(image.device) for s in starts)
+    H, W = (round_up(sizes[axis], stride) for axis in "HW")
+    P, Q = (min(round_up(window, stride), side) for side in (H, W))
+    rows, columns = window_starts(H, P, overlap, stride), window_starts(W, Q, overlap, stride)
+    rows_KP, columns_KQ = profiles(rows, P).to(image.device), profiles(columns, Q).to(image.device)
+    image_1CHW = pad_to(image, H, W)
     device = model_device(model)
 
     logits_1NHW: Tensor | None = None
-    places = product(enumerate(starts[0]), enumerate(starts[1]))
-    for group in _groups(places, batch_size):
-        windows = [image_1CHW[..., y : y + P, x : x + P] for (_, y), (_, x) in group]
-        out_BNPP = model(torch.cat(windows).to(device)).float().to(image.device)
+    for places in _groups(product(enumerate(rows), enumerate(columns)), batch_size):
+        windows = [image_1CHW[..., y : y + P, x : x + Q] for (_, y), (_, x) in places]
+        out_BNPQ = model(torch.cat(windows).to(device)).float().to(image.device)
         if logits_1NHW is None:
-            logits_1NHW = torch.zeros(1, out_BNPP.shape[1], *size, device=image.device)
-        for part_NPP, ((row, y), (column, x)) in zip(out_BNPP, group, strict=True):
-            weight_PP = rows_KP[row, :, None] * columns_KP[column]
-            logits_1NHW[0, :, y : y + P, x : x + P].addcmul_(part_NPP, weight_PP)
+            logits_1NHW = torch.zeros(1, out_BNPQ.shape[1], H, W, device=image.device)
+        for out_NPQ, ((row, y), (column, x)) in zip(out_BNPQ, places, strict=True):
+            weight_PQ = rows_KP[row, :, None] * columns_KQ[column]
+            logits_1NHW[0, :, y : y + P, x : x + Q].addcmul_(out_NPQ, weight_PQ)
     assert logits_1NHW is not None
     return logits_1NHW[..., : sizes["H"], : sizes["W"]]
 
