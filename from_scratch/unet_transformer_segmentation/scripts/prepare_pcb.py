@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
 from sources import Source, open_source, read_index, run, write_manifest
 from unet_seg.errors import SegError
 from unet_seg.image_files import palette, write_mask, write_png

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from unet_seg.config import Config, DataConfig, FolderConfig, ToyConfig
 from unet_seg.data.build import build_datasets
 from unet_seg.data.folder import FolderDataset, open_splits, scan, split_pairs

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from unet_seg.errors import SegError
 from unet_seg.image_files import overlay, palette, read_image, read_mask, write_mask, write_png
 

@@ -134,13 +134,18 @@ def scan(dataset: FolderDataset, folder: FolderConfig, problems: Iterable[str] =
             the class map; the first 50, then how many more.
     """
     found = list(problems)
-    for index in range(len(dataset)):
-        try:
-            dataset[index]
-        except SegError as error:
-            found.append(str(error))
+    found += [line for i in range(len(dataset)) if (line := _problem(dataset, i)) is not None]
     if found:
         raise SegError(_report(folder, found))
+
+
+def _problem(dataset: FolderDataset, index: int) -> str | None:
+    """What is wrong with a pair, or None."""
+    try:
+        dataset[index]
+    except SegError as error:
+        return str(error)
+    return None
 
 
 def split_pairs(pairs: Sequence[Pair], folder: FolderConfig) -> dict[str, list[Pair]]:
