@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -194,22 +194,21 @@ def _section_at(location: KeyPath) -> type[BaseModel] | None:
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
         if part not in fields:
             return None
-        inner = _model_in(fields[str(part)].annotation)
+        inner = section_in(fields[str(part)].annotation)
         if inner is None:
             return None
         section = inner
     return section
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a key's annotation holds, such as that of `Image | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         for option in get_args(annotation):
-            if (found := _model_in(option)) is not None:
+            if (found := section_in(option)) is not None:
                 return found
-    if get_origin(annotation) is Literal:
-        return None
     return None
 
 

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from maquette.files import write_text
+from maquette.recipe.reading import section_in
 from maquette.recipe.schema import Recipe
 
 HEAD = """\
@@ -40,19 +41,11 @@ def render() -> str:
 def _sections(section: type[BaseModel], path: str) -> list[tuple[str, type[BaseModel]]]:
     found = [(path, section)]
     for name, field in section.model_fields.items():
-        inner = _section_of(field.annotation)
+        inner = section_in(field.annotation)
         if inner is not None:
             key = field.alias or name
             found += _sections(inner, f"{path}.{key}" if path else key)
     return found
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    options = get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,)
-    for option in options:
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    return None
 
 
 def _row(name: str, field: FieldInfo) -> str:
