@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from maquette.tasks.tabular.source import (
-    HIDDEN_SHARE,
-    CategoryHider,
-    TableSource,
-    class_weights,
-)
+from maquette.tasks.tabular.source import HIDDEN_SHARE, CategoryHider, TableSource
 
 NUM_ROWS, NUM_SLOTS = 2000, (4, 3)
 
@@ -87,13 +82,3 @@ def test_batches_follow_the_order_and_carry_everything():
     assert [len(batch.weights) for batch in batches] == [2, 3]
     assert len(source) == NUM_ROWS
     assert list(source.batches(order[:0], 2, epoch=0)) == []
-
-
-def test_balanced_weights_equal_scikit_learn():
-    from sklearn.utils.class_weight import compute_class_weight
-
-    labels = np.repeat([0, 1, 2], [5, 20, 75])
-    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    weights = class_weights((5, 20, 75))
-    np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    assert weights[labels].mean().item() == pytest.approx(1)

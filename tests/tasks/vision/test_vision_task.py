@@ -15,7 +15,6 @@ from maquette.recipe import make_recipe, read_recipe
 from maquette.tasks import make_task
 from maquette.tasks.vision.models import build_model
 from maquette.tasks.vision.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from maquette.tasks.vision.source import class_weights
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "data" / "sample" / "images"
@@ -151,11 +150,6 @@ def test_balanced_weights_make_classes_equal(prepared):
     source = task.prepare(splits.train, uneven, augment=False)
     (batch,) = source.batches(torch.arange(21), 100, epoch=1)
     torch.testing.assert_close(batch.weights, torch.tensor([0.5, 7 / 6, 7.0])[batch.targets])
-
-
-def test_class_weights_average_to_one():
-    counts = [3, 10, 100]
-    assert float((class_weights(counts) * torch.tensor(counts)).sum()) == pytest.approx(113)
 
 
 def test_a_narrow_network_learns_a_batch_by_heart(prepared):

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -92,12 +91,3 @@ class TableSource:
                 rows=order[part],
                 weights=None if weights is None else weights[part],
             )
-
-
-def class_weights(counts: Sequence[int]) -> Tensor:
-    """Weigh each class by the inverse of its share, N classes -> (N,) float32.
-
-    n / (N · count), as scikit-learn's "balanced": the mean weight over the training rows is 1.
-    """
-    shares = torch.tensor(counts, dtype=torch.float64)
-    return (shares.sum() / (len(counts) * shares)).float()

@@ -20,6 +20,7 @@ from maquette.nn.losses import CLASS_LOSSES, summed_loss
 from maquette.recipe import Recipe
 from maquette.recipe.schema import Architecture, SplitRule, Training
 from maquette.tasks.base import Batch, Json, MetricAccumulator, Predictions, Splits
+from maquette.tasks.class_weights import balanced_weights
 from maquette.tasks.tabular.data import load_labelled, load_table
 from maquette.tasks.tabular.encoders import days
 from maquette.tasks.tabular.model import TabularMLP
@@ -28,7 +29,7 @@ from maquette.tasks.tabular.preprocess import TabularPreprocessor
 from maquette.tasks.tabular.profile import table_profile
 from maquette.tasks.tabular.row_schema import date_text, example_row
 from maquette.tasks.tabular.samples import TableSamples
-from maquette.tasks.tabular.source import CategoryHider, TableSource, class_weights
+from maquette.tasks.tabular.source import CategoryHider, TableSource
 
 VISION_KEYS = ("stem", "base_width", "drop_path", "weights")
 """Keys of `model.architecture` that an mlp does not have."""
@@ -85,7 +86,7 @@ class TabularTask:
         targets = preprocessor.encode_targets(samples)
         weights = None
         if self.recipe.training.class_weights == "balanced" and preprocessor.class_counts:
-            weights = class_weights(preprocessor.class_counts)[targets]
+            weights = balanced_weights(preprocessor.class_counts)[targets]
         return TableSource(
             inputs=preprocessor.encode_samples(samples),
             targets=targets,

@@ -69,12 +69,3 @@ class ImageSource:
 
 def _gather(pixels: Iterator[Pixels], count: int) -> Pixels:
     return np.stack([next(pixels) for _ in range(count)])
-
-
-def class_weights(counts: Sequence[int]) -> Tensor:
-    """Weigh each class by the inverse of its share, N classes -> (N,) float32.
-
-    n / (N · count), as scikit-learn's "balanced": the mean weight over the training images is 1.
-    """
-    shares = torch.tensor(counts, dtype=torch.float64)
-    return (shares.sum() / (len(counts) * shares)).float()

@@ -22,6 +22,7 @@ from maquette.nn.losses import CLASS_LOSSES, summed_loss
 from maquette.recipe import Recipe
 from maquette.recipe.schema import SplitRule, Training
 from maquette.tasks.base import Batch, Json, MetricAccumulator, Predictions, Splits
+from maquette.tasks.class_weights import balanced_weights
 from maquette.tasks.vision.augment import Augmenter
 from maquette.tasks.vision.data import ImageSamples, load_images, load_labelled
 from maquette.tasks.vision.models import VisionModel, build_model
@@ -34,7 +35,7 @@ from maquette.tasks.vision.preprocess import (
     measure_colours,
 )
 from maquette.tasks.vision.profile import LUMA, image_profile
-from maquette.tasks.vision.source import ImageSource, class_weights
+from maquette.tasks.vision.source import ImageSource
 from maquette.tasks.vision.weights import load_weights
 
 BASELINE_SIDE = 16
@@ -94,7 +95,7 @@ class VisionTask:
         targets = _encode_targets(samples, preprocessor.classes)
         weights = None
         if self.recipe.training.class_weights == "balanced":
-            weights = class_weights(preprocessor.class_counts)[targets]
+            weights = balanced_weights(preprocessor.class_counts)[targets]
         return ImageSource(
             samples,
             preprocessor,
