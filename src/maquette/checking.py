@@ -104,19 +104,13 @@ def _write_schema_of(recipe: Recipe, output: Path) -> None:
     """Write the schema that a recipe's table suggests, its own settings respected."""
     from maquette.data.catalogue import resolve
     from maquette.data.table_schema import infer_schema as infer
-    from maquette.data.tables import read_table
+    from maquette.tasks.tabular.reading import read_as
 
     data = recipe.data.tabular
     if data is None:
         raise UsageError("--infer-schema describes tables; this recipe's data are images.")
-    table = read_table(
-        resolve(data.path),
-        delimiter=data.delimiter,
-        encoding=data.encoding,
-        missing_values=data.missing_values,
-    )
     schema = infer(
-        table,
+        read_as(data, resolve(data.path)),
         target=data.target_column,
         categorical_columns=data.categorical_columns,
         ignore_columns=data.ignore_columns,

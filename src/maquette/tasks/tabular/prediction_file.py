@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from maquette.data.tables import Table, read_table
+from maquette.data.tables import Table
 from maquette.errors import DataError, RequestError, nearest
 from maquette.files import write_atomic
 from maquette.recipe.schema import TabularData
 from maquette.tasks.base import Predictions
+from maquette.tasks.tabular.reading import read_as
 
 CHUNK = 4096
 """Rows read, predicted and written together; bounds memory."""
@@ -39,12 +40,7 @@ def predict_table(
         DataError: no such table, a column is missing or taken, or a cell does not fit (with its
             row); nothing is written then.
     """
-    table = read_table(
-        source,
-        delimiter=settings.delimiter,
-        encoding=settings.encoding,
-        missing_values=settings.missing_values,
-    )
+    table = read_as(settings, source)
     _refuse_misfit(table, columns)
 
     def write(part: Path) -> None:

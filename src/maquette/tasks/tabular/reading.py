@@ -34,6 +34,8 @@ from maquette.tasks.tabular.quarantine import set_aside
 from maquette.tasks.tabular.samples import TableSamples
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from maquette.recipe.schema import TabularData
 
 TargetType = Literal["class", "number"]
@@ -106,14 +108,23 @@ def read_labelled(
     return _samples(table, data, kinds, date_orders, target_type)
 
 
-def _read_file(data: TabularData) -> Table:
-    table = read_table(
-        resolve(data.path),
+def read_as(data: TabularData, path: Path, *, allow_ragged: bool = False) -> Table:
+    """Read the table `path`, spelled as a recipe says: delimiter, encoding and missing values.
+
+    Raises:
+        DataError: as `read_table` does.
+    """
+    return read_table(
+        path,
         delimiter=data.delimiter,
         encoding=data.encoding,
         missing_values=data.missing_values,
-        allow_ragged=True,
+        allow_ragged=allow_ragged,
     )
+
+
+def _read_file(data: TabularData) -> Table:
+    table = read_as(data, resolve(data.path), allow_ragged=True)
     if not len(table):
         raise DataError(ragged_message(table.source, table.ragged, 0))
     return table
