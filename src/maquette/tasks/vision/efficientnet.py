@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maquette.nn.drop_path import DropPath
+from maquette.nn.inputs import require_images
 
 
 class Stage(NamedTuple):
@@ -208,11 +209,7 @@ class EfficientNet(nn.Module):
         Raises:
             ValueError: the input is not a batch of images with `in_channels` channels first.
         """
-        if image_BCHW.ndim != 4 or image_BCHW.shape[1] != self.in_channels:
-            raise ValueError(
-                f"image_BCHW is {tuple(image_BCHW.shape)}, expected (B, {self.in_channels}, H, W); "
-                "channels-last images need image.permute(0, 3, 1, 2)."
-            )
+        require_images(image_BCHW, in_channels=self.in_channels)
         x_BDhw = F.silu(self.bn1(self.conv_stem(image_BCHW)))
         x_BDhw = self.blocks(x_BDhw)
         x_BDhw = F.silu(self.bn2(self.conv_head(x_BDhw)))

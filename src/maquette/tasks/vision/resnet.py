@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maquette.nn.drop_path import DropPath
+from maquette.nn.inputs import require_images
 
 
 class BasicBlock(nn.Module):
@@ -161,11 +162,7 @@ class ResNet(nn.Module):
         Raises:
             ValueError: the input is not a batch of images with `in_channels` channels first.
         """
-        if image_BCHW.ndim != 4 or image_BCHW.shape[1] != self.in_channels:
-            raise ValueError(
-                f"image_BCHW is {tuple(image_BCHW.shape)}, expected (B, {self.in_channels}, H, W); "
-                "channels-last images need image.permute(0, 3, 1, 2)."
-            )
+        require_images(image_BCHW, in_channels=self.in_channels)
         x_BDhw = F.relu(self.bn1(self.conv1(image_BCHW)), inplace=True)
         if not self.small_stem:
             x_BDhw = F.max_pool2d(x_BDhw, kernel_size=3, stride=2, padding=1)
