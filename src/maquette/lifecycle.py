@@ -129,13 +129,14 @@ def _run(
         folder.log("initial weights", report=used)
     model.to(device.torch_device)
     learn = task.prepare(splits.train, preprocessor, augment=True)
+    valid = task.prepare(splits.valid, preprocessor, augment=False)
     with fitting_threads(model, learn, batch_size=recipe.training.batch_size):
         fitted = fit(
             task=task,
             preprocessor=preprocessor,
             model=model,
             train=learn,
-            valid=task.prepare(splits.valid, preprocessor, augment=False),
+            valid=valid,
             recipe=recipe,
             folder=folder,
             device=device,
@@ -143,7 +144,7 @@ def _run(
             resume=resume,
         )
 
-    outcome = measure(task, preprocessor, model, splits, device=device)
+    outcome = measure(task, preprocessor, model, splits, valid=valid, device=device)
     profile = task.profile(splits.train)
     save_bundle(
         folder.bundle,

@@ -17,7 +17,8 @@ from maquette.device import Device
 from maquette.evaluation.baselines import Baseline, indices_of, score_baselines
 from maquette.evaluation.bootstrap import Interval, classification_intervals, regression_intervals
 from maquette.recipe import Recipe
-from maquette.tasks.base import Json, Predictions, Splits, Task
+from maquette.tasks.base import Json, Predictions, Source, Splits, Task
+from maquette.track.text import table
 from maquette.training.loop import FitResult
 from maquette.training.scoring import score
 
@@ -46,12 +47,24 @@ class Outcome:
 
 
 def measure(
-    task: Task[Any], preprocessor: Any, model: nn.Module, splits: Splits[Any], *, device: Device
+    task: Task[Any],
+    preprocessor: Any,
+    model: nn.Module,
+    splits: Splits[Any],
+    *,
+    valid: Source,
+    device: Device,
 ) -> Outcome:
-    """Score the network on the validation and test splits, with intervals and baselines."""
+    """Score the network on the validation and test splits, with intervals and baselines.
+
+    The validation metrics are not copied from the epochs: these are the weights that are shipped.
+
+    Args:
+        valid: the validation split as training prepared it.
+    """
     metrics: dict[str, float] = {}
-    for name, samples in (("valid", splits.valid), ("test", splits.test)):
-        source = task.prepare(samples, preprocessor, augment=False)
+    test = task.prepare(splits.test, preprocessor, augment=False)
+    for name, source in (("valid", valid), ("test", test)):
         scores = score(task, preprocessor, model, source, device=device)
         metrics |= {f"{name}/{metric}": value for metric, value in scores.metrics.items()}
     predictions = task.decode(scores.outputs, preprocessor)
@@ -124,11 +137,7 @@ def metric_table(summary: Mapping[str, Any]) -> list[str]:
             for metrics in summary["baselines"].values()
         ]
         rows.append([name, f"{summary['metrics'][name]:.4g}", interval, *others])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return table(rows).splitlines()
 
 
 def _intervals(
