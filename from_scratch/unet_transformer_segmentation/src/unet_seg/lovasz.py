@@ -42,15 +42,16 @@ def lovasz_by_class(pixels: Pixels, present_BN: Tensor) -> Tensor:
 def jaccard_steps(is_class_KP: Tensor, dtype: torch.dtype) -> Tensor:
     """J_i - J_{i-1}, as the pixels of a row go wrong one after the other: bool -> float (K, P).
 
-    J = 1 - I / U, with G pixels of the class, of which I = G - missed are still right, and the
-    union U = G + alarms. A pixel of the class is missed: I falls by one, J grows by 1 / U. Any
-    other is a false alarm: U rises by one, J grows by I / (U - 1) - I / U = I / (U (U - 1)).
+    J = 1 - I / U. Of the G pixels of the class, I = G - missed are still right; the union is
+    U = G + alarms, with alarms = i - missed. If the next pixel is of the class, it is missed: I
+    falls by one, and J grows by 1 / U. Any other is a false alarm: U rises by one to its new value,
+    and J grows by I / (U - 1) - I / U = I / (U (U - 1)).
     Written so, no digits are lost to the difference of two almost equal J.
     """
     # Counted in whole numbers: exact for any image, and the same on every device.
-    missed_KP = is_class_KP.cumsum(dim=1)
-    alarms_KP = (~is_class_KP).cumsum(dim=1)
+    missed_KP = is_class_KP.cumsum(dim=1, dtype=torch.int32)
     size_K1 = missed_KP[:, -1:]
+    wrong_P = torch.arange(1, is_class_KP.shape[1] + 1, device=is_class_KP.device)
     right_KP = (size_K1 - missed_KP).to(dtype)
-    union_KP = (size_K1 + alarms_KP).to(dtype)
+    union_KP = (size_K1 + wrong_P.int() - missed_KP).to(dtype)
     return torch.where(is_class_KP, 1, right_KP / (union_KP - 1)) / union_KP
