@@ -92,7 +92,10 @@ def test_a_bad_override_is_explained(tmp_path, override, message):
         ({"model": {"widths": ["a"]}}, "model.widths[0] holds the text 'a', expected a whole"),
         ({"data": {"toy": {"image_size": [64]}}}, "data.toy.image_size has 1 values, expected 2."),
         ({"loss": {"options": 1}}, "loss.options holds the number 1, expected names and values"),
-        ({"data": {"folder": {"root": "x"}}}, "data.folder.class_map is missing; it has no default"),
+        (
+            {"data": {"folder": {"root": "x"}}},
+            "data.folder.class_map is missing; it has no",
+        ),
         (
             {"data": {"folder": {"root": "x", "class_map": {"a": 0, "b": 1.5}}}},
             "data.folder.class_map.b holds the number 1.5, expected a whole number or text or a",

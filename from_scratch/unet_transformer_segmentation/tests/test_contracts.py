@@ -46,7 +46,7 @@ def test_a_wrong_dtype_says_how_to_convert():
 def test_values_out_of_range_are_shown():
     check_range(torch.tensor([0.0, 1.0]), 0, 1, name="x")
     check_range(torch.zeros(0), 0, 1, name="x")
-    with pytest.raises(SegError, match="x has values from -1 to 2, expected 0 to 1."):
+    with pytest.raises(SegError, match=r"x has values from -1 to 2, expected 0 to 1\."):
         check_range(torch.tensor([-1.0, 2.0]), 0, 1, name="x")
 
 

@@ -172,8 +172,9 @@ class Head(nn.Module):
     """Class logits of a feature map: (B, C, H, W) -> (B, N, sH, sW).
 
     A 1x1 convolution makes s² logits of each class for each pixel, which become the s x s pixels of
-    a block (Shi et al. 2016). They start equal, so at first the block is simply enlarged; small
-    weights make the first prediction uniform, with a cross-entropy near log N.
+    a block (Shi et al. 2016). They start equal, so at first the block is simply enlarged. The
+    classes start apart, with logits of variance about 1: from nearly equal weights they move
+    together for long, and a plain U-Net then settles for telling things from background.
     """
 
     def __init__(self, channels: int, num_classes: int, *, stride: int = 1) -> None:
@@ -181,7 +182,7 @@ class Head(nn.Module):
         self.conv = nn.Conv2d(channels, num_classes * stride**2, kernel_size=1)
         self.stride = stride
         with torch.no_grad():
-            weight = torch.randn(num_classes, channels, 1, 1) * 0.01
+            weight = torch.randn(num_classes, channels, 1, 1) * channels**-0.5
             self.conv.weight.copy_(weight.repeat_interleave(stride**2, dim=0))
             self.conv.bias.zero_()  # type: ignore[union-attr]
 

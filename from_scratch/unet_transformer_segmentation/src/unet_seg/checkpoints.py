@@ -27,7 +27,7 @@ FORMAT = 1
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint atomically; a file already there becomes `previous.pt` if it is last.pt."""
+    """Write a checkpoint atomically; a last.pt that is already there becomes previous.pt."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     if path.name == "last.pt" and path.exists():
@@ -79,8 +79,8 @@ def fill(model: nn.Module, weights: Mapping[str, torch.Tensor], *, source: str) 
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise SegError(
-            f"{source}: holds the weights of another architecture: {'; '.join(problems[:5])}{more}. "
-            "Use the configuration it was trained with (config.yaml of its run folder)."
+            f"{source}: holds the weights of another architecture: "
+            f"{'; '.join(problems[:5])}{more}. Use the configuration it was trained with (config.yaml of its run folder)."
         )
     model.load_state_dict(weights)
 

@@ -15,7 +15,8 @@ from typing import Literal
 from unet_seg import parsing
 from unet_seg.errors import SegError
 
-TOY_SHAPES = ("circle", "rectangle", "triangle", "ring", "line")
+ToyShape = Literal["circle", "rectangle", "triangle", "ring", "line"]
+TOY_SHAPES: tuple[ToyShape, ...] = ("circle", "rectangle", "triangle", "ring", "line")
 """The shapes the toy generator can draw; class i + 1 is shape i, class 0 the background."""
 
 
@@ -44,7 +45,7 @@ class ToyConfig:
     num_train: int = 512
     num_valid: int = 64
     num_test: int = 128
-    shapes: tuple[Literal["circle", "rectangle", "triangle", "ring", "line"], ...] = TOY_SHAPES
+    shapes: tuple[ToyShape, ...] = TOY_SHAPES
     """Shapes to draw; with the background in front they are the classes, in this order."""
     class_weights: tuple[float, ...] | None = None
     """How often each shape is drawn, relative to the others; null draws all equally often."""
@@ -62,7 +63,9 @@ class ToyConfig:
     """Contrast of the random background texture, 0 (plain) to 1."""
 
     def __post_init__(self) -> None:
-        _need(min(self.image_size) >= 8, f"data.toy.image_size={list(self.image_size)}: at least 8.")
+        _need(
+            min(self.image_size) >= 8, f"data.toy.image_size={list(self.image_size)}: at least 8."
+        )
         for name in ("num_train", "num_valid", "num_test"):
             _need(getattr(self, name) >= 1, f"data.toy.{name}={getattr(self, name)}: at least 1.")
         _need(len(self.shapes) >= 1, "data.toy.shapes is empty; name at least one shape.")
@@ -109,7 +112,7 @@ class FolderConfig:
     split_seed: int = 0
     """Seed of those random splits, apart from the run's seed so that runs compare."""
     cache: bool = True
-    """Keep decoded images in memory after the first epoch."""
+    """Keep decoded images in memory from the check of all files onwards."""
 
     def __post_init__(self) -> None:
         _need(
@@ -236,7 +239,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _need(len(self.widths) >= 1 and min(self.widths) >= 1, "model.widths needs numbers >= 1.")
-        _need(self.convs_per_stage >= 1, f"model.convs_per_stage={self.convs_per_stage}: at least 1.")
+        _need(
+            self.convs_per_stage >= 1, f"model.convs_per_stage={self.convs_per_stage}: at least 1."
+        )
         _need(0 <= self.dropout < 1, f"model.dropout={self.dropout:g} must be in [0, 1).")
         _need(
             self.dim % 4 == 0 and self.dim % self.heads == 0,
@@ -289,7 +294,9 @@ class OptimConfig:
         _need(self.warmup_steps >= 0, f"optim.warmup_steps={self.warmup_steps} is negative.")
         _need_fraction("optim.min_lr_ratio", self.min_lr_ratio)
         if self.grad_clip is not None:
-            _need(self.grad_clip > 0, f"optim.grad_clip={self.grad_clip:g} must be positive or null.")
+            _need(
+                self.grad_clip > 0, f"optim.grad_clip={self.grad_clip:g} must be positive or null."
+            )
         if self.ema_decay is not None:
             _need(0 < self.ema_decay < 1, f"optim.ema_decay={self.ema_decay:g}: between 0 and 1.")
 
@@ -410,4 +417,5 @@ def config_from_dict(values: dict[str, object], *, where: str = "config") -> Con
 
 def config_to_dict(config: Config) -> dict[str, object]:
     """The inverse of `config_from_dict`: nested dicts, lists and plain values for YAML."""
-    return parsing.to_plain(config)  # type: ignore[return-value]
+    values: dict[str, object] = parsing.to_plain(config)
+    return values

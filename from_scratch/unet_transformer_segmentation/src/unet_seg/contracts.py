@@ -5,8 +5,8 @@ A shape is written as letters, the same ones the docstrings use:
     sizes = check_shape(logits, "B N H W", name="logits")
     check_shape(target, "B H W", name="target", sizes=sizes)   # the same B, H, W
 
-Every check costs a few microseconds; those that read values (`check_range`, `check_finite`) read the
-whole tensor once and are called only where data enters.
+Checks of shape and dtype cost microseconds; those of values (`check_range`, `check_finite`) read
+the whole tensor once and are called only where data enters.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check_shape(
             f"{name} has shape {shape}, which is {len(shape)} axes; expected {len(expected)}: "
             f"({', '.join(expected)})."
         )
-    for axis, (letter, size) in enumerate(zip(expected, shape)):
+    for axis, (letter, size) in enumerate(zip(expected, shape, strict=True)):
         wanted = int(letter) if letter.isdigit() else known.setdefault(letter, size)
         if size != wanted:
             filled = ", ".join(x if x.isdigit() else f"{x}={known.get(x, '?')}" for x in expected)

@@ -18,8 +18,8 @@ from unet_seg.config import OptimConfig
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW or SGD with Nesterov momentum over two groups: with and without weight decay.
 
-    Biases and the gains of norms (every parameter with fewer than two axes) are not decayed: pulling
-    them to zero does not simplify the function, it only shrinks the features.
+    Biases and the gains of norms (every parameter with fewer than two axes) are not decayed:
+    pulling them to zero does not simplify the function, it only shrinks the features.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -132,7 +133,7 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:
     for choice in choices:
         try:
             return _convert(choice, value, key)
-        except SegError:
+        except SegError:  # noqa: PERF203 - two or three choices, tried once
             continue
     raise SegError(f"{key} holds {_a(value)}, expected {' or '.join(_name(c) for c in choices)}.")
 
@@ -144,16 +145,15 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[An
     if not many and len(value) != len(arguments):
         raise SegError(f"{key} has {len(value)} values, expected {len(arguments)}.")
     inner = [arguments[0]] * len(value) if many else arguments
-    return tuple(_convert(h, v, f"{key}[{i}]") for i, (h, v) in enumerate(zip(inner, value)))
+    pairs = enumerate(zip(inner, value, strict=True))
+    return tuple(_convert(hint, item, f"{key}[{i}]") for i, (hint, item) in pairs)
 
 
 def _convert_scalar(hint: Any, value: Any, key: str) -> Any:
     if hint is float and isinstance(value, str):
         # YAML 1.1 reads 1e-3 as a string; a person who wrote it meant the number.
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):

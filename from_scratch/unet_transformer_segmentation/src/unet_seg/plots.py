@@ -86,9 +86,9 @@ def draw_comparison(
             label = name if number == 0 else None
             steps, values = column(read_rows(run), "valid/mean_iou")
             left.plot(steps, values, color=colour, alpha=0.8, label=label)
-        values = scores[name]
-        right.plot(values, [index] * len(values), "o", color=colour, alpha=0.6)
-        right.plot(sum(values) / len(values), index, "|", color=colour, ms=22, mew=2.5)
+        best = scores[name]
+        right.plot(best, [index] * len(best), "o", color=colour, alpha=0.6)
+        right.plot(sum(best) / len(best), index, "|", color=colour, ms=22, mew=2.5)
     left.set(title="validation mean IoU", xlabel="step", ylim=(0, 1))
     left.legend(frameon=False, fontsize="small")
     right.set(title="best mean IoU: a dot a run, a bar the mean", xlabel="mean IoU")

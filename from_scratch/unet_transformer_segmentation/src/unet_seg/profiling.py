@@ -49,7 +49,9 @@ class Profile:
         return asdict(self)
 
     def table(self) -> str:
-        lines = [f"{'part':<28}{'parameters':>12}{'GMAC':>9}{'ms':>9}{'share':>7}{'output MiB':>12}"]
+        lines = [
+            f"{'part':<28}{'parameters':>12}{'GMAC':>9}{'ms':>9}{'share':>7}{'output MiB':>12}"
+        ]
         for part in [*self.parts, self.total]:
             share = part.milliseconds / max(self.total.milliseconds, 1e-9)
             lines.append(

@@ -37,11 +37,9 @@ class Reproduction:
 
 
 def reproduce(config: Config) -> Reproduction:
-    """Train twice, in this process, and compare metrics.csv (but for times) and the last weights."""
+    """Train twice in this process; compare metrics.csv (but for times) and the last weights."""
     first, second = train(config), train(config)
-    hashes = tuple(
-        hash_weights(checkpoints.load_last(run)["model"]) for run in (first, second)
-    )
+    hashes = tuple(hash_weights(checkpoints.load_last(run)["model"]) for run in (first, second))
     return Reproduction((first, second), (hashes[0], hashes[1]), _difference(first, second, hashes))
 
 

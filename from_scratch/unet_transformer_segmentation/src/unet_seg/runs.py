@@ -1,13 +1,13 @@
 """Run folders: everything one training leaves behind.
 
-    runs/20260131-142501-tiny-3f9a1c/
-      config.yaml        the resolved configuration; enough to repeat the run
-      environment.json   versions, machine, threads, command
-      log.txt            what the run said
-      metrics.csv        a row for each logged step and each validation
-      metrics.json       the final numbers
-      curves.png         loss, learning rate and IoU over the steps
-      checkpoints/       last.pt, previous.pt, best.pt
+runs/20260131-142501-tiny-3f9a1c/
+  config.yaml        the resolved configuration; enough to repeat the run
+  environment.json   versions, machine, threads, command
+  log.txt            what the run said
+  metrics.csv        a row for each logged step and each validation
+  metrics.json       the final numbers
+  curves.png         loss, learning rate and IoU over the steps
+  checkpoints/       last.pt, previous.pt, best.pt
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ module, which says where the first value that is not finite came from.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,8 @@ def first_bad_gradient(model: nn.Module, run: Callable[[], Tensor]) -> str | Non
         def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor) and output.requires_grad:
                 where = f"{name} ({type(module).__name__})"
-                output.register_hook(lambda gradient: visited.append((where, gradient)))
+                remembered = functools.partial(_append, visited, where)
+                output.register_hook(remembered)  # type: ignore[no-untyped-call]
 
         return hook
 
@@ -120,6 +122,10 @@ def check_step(
         f"step {step + 1}: {subject}; {what}. Images of the step: {', '.join(names[:8])}. The "
         f"weights were not updated. Try {cure}, a smaller optim.grad_clip, or look at these images."
     )
+
+
+def _append(visited: list[tuple[str, Tensor]], where: str, gradient: Tensor) -> None:
+    visited.append((where, gradient))
 
 
 def _is_finite(value: float) -> bool:
