@@ -41,11 +41,10 @@ from torch import Tensor
 
 from unet_seg.boundary import boundary_by_class
 from unet_seg.config import LossConfig
+from unet_seg.data.sample import IGNORE
 from unet_seg.errors import SegError
 from unet_seg.lovasz import lovasz_by_class
 from unet_seg.pixels import Pixels, read_pixels
-
-IGNORE_LABEL = 255
 
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """logits, target and valid (or None) -> scalar: what `build_loss` makes."""
@@ -197,7 +196,7 @@ def mean_over_images(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
         *,
         valid: Tensor | None = None,
         class_weights: Tensor | None = None,
-        ignore_label: int = IGNORE_LABEL,
+        ignore_label: int = IGNORE,
         **options: float,
     ) -> Tensor:
         pixels = read_pixels(

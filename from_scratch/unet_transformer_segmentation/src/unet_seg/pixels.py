@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unet_seg.contracts import check_dtype, check_shape
+from unet_seg.data.sample import IGNORE
 from unet_seg.errors import SegError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -127,7 +128,7 @@ def read_pixels(
     *,
     valid: Tensor | None = None,
     class_weights: Tensor | None = None,
-    ignore_label: int = 255,
+    ignore_label: int = IGNORE,
 ) -> Pixels:
     """Check the arguments of a loss and bring them into one form.
 
