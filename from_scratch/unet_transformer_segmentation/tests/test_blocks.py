@@ -124,6 +124,7 @@ def test_bilinear_up_may_convolve_before_it_interpolates():
     torch.testing.assert_close(seen[0][:, :4], late)
 
 
+@torch.no_grad()
 def test_head_starts_as_one_prediction_for_each_block():
     torch.manual_seed(0)
     head = Head(16, 5, stride=4)
