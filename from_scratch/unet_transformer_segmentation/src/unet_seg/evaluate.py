@@ -28,7 +28,7 @@ from unet_seg.data.build import build_datasets
 from unet_seg.data.sample import IGNORE, Sample
 from unet_seg.errors import SegError
 from unet_seg.image_files import overlay, palette
-from unet_seg.infer import predict
+from unet_seg.infer import make_folder, predict
 from unet_seg.metrics import SegmentationMeter, dice, iou, mean_iou, pixel_accuracy
 from unet_seg.preview import to_picture
 from unet_seg.runs import write_atomic
@@ -80,6 +80,8 @@ def evaluate_run(
     datasets = build_datasets(loaded.config)
     if split not in datasets:
         raise SegError(f"split {split!r} is unknown; there are {', '.join(datasets)}.")
+    out = Path(out)
+    make_folder(out)
     options: dict[str, Any] = {"window": window, "overlap": overlap, "tta": tta}
     dataset = datasets[split]
     meter = SegmentationMeter(loaded.classes, surface=surface)
@@ -94,9 +96,9 @@ def evaluate_run(
         "settings": options,
     }
     print(table(result))  # noqa: T201
-    _write(Path(out), split, result, rows)
+    _write(out, split, result, rows)
     shown = [_example(loaded, dataset[i], rows[i], options) for i in representative(rows)]
-    draw_examples(shown, loaded.classes, Path(out) / f"examples_{split}.png")
+    draw_examples(shown, loaded.classes, out / f"examples_{split}.png")
     return result
 
 
@@ -168,16 +170,9 @@ def _cell(value: float) -> str:
 
 def _write(out: Path, split: str, result: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
     per_class = [{"class": name, **row} for name, row in result["per_class"].items()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        json_text = json.dumps(without_nan(result), indent=2) + "\n"
-        write_atomic(out / f"evaluation_{split}.json", json_text)
-        write_atomic(out / f"per_class_{split}.csv", _csv(per_class))
-        write_atomic(out / f"per_image_{split}.csv", _csv(rows))
-    except OSError as error:
-        raise SegError(
-            f"{out}: cannot be written ({error.strerror}); name another --out."
-        ) from None
+    write_atomic(out / f"evaluation_{split}.json", json.dumps(without_nan(result), indent=2) + "\n")
+    write_atomic(out / f"per_class_{split}.csv", _csv(per_class))
+    write_atomic(out / f"per_image_{split}.csv", _csv(rows))
 
 
 def without_nan(value: Any) -> Any:

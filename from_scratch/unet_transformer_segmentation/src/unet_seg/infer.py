@@ -148,7 +148,7 @@ def _to_tensor(image: Image) -> Tensor:
     """An image in any of the forms `predict` takes as (C,H,W) on the CPU, uint8 or float32."""
     if not isinstance(image, (Tensor, np.ndarray)):
         raise SegError(
-            f"image is a {type(image).__name__}, expected a tensor or a NumPy array; "
+            f"image is of type {type(image).__name__}, expected a tensor or a NumPy array; "
             "numpy.asarray(image) makes one of a Pillow image."
         )
     dtype, shape = str(image.dtype).removeprefix("torch."), tuple(image.shape)
@@ -163,10 +163,9 @@ def _to_tensor(image: Image) -> Tensor:
     if image.ndim != 3 or image.shape[channel_axis] not in (1, 3, 4):
         form = "(C,H,W)" if isinstance(image, Tensor) else "(H,W) or (H,W,C)"
         raise SegError(f"image has shape {shape}, expected one image {form} with C = 1, 3 or 4.")
-    if isinstance(
-        image, np.ndarray
-    ):  # a copy: PyTorch takes no negative strides, as image[::-1] has
-        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if isinstance(image, np.ndarray):
+        # A copy, for PyTorch takes no negative strides (image[::-1]) nor read-only memory (Pillow).
+        image = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
     return image.detach().cpu() if image.dtype == torch.uint8 else image.detach().cpu().float()
 
 
@@ -237,10 +236,7 @@ def infer_paths(
     if not 0 <= overlay_alpha <= 1:
         raise SegError(f"alpha={overlay_alpha:g} must be in [0, 1].")
     check_windows(WINDOW if window is None else window, overlap)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SegError(f"{out}: cannot be made a folder ({error.strerror}).") from None
+    make_folder(out)
     report = InferReport()
     paths = find_images(inputs, report.errors)
     sources = {path.resolve() for path in paths}
@@ -263,6 +259,16 @@ def infer_paths(
         else:
             report.written.append(targets[0])
     return report
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results; SegError if it cannot be, before any work is done in vain."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SegError(
+            f"{path}: cannot be made a folder ({error.strerror}); name another --out."
+        ) from None
 
 
 def _infer_file(
