@@ -159,6 +159,16 @@ def test_region_mask_lets_every_token_see_itself():
     assert torch.equal(mask, mask.transpose(1, 2))
 
 
+def test_windows_train_after_inference(attention):
+    tokens = torch.randn(2, 5 * 7, 12, requires_grad=True)
+    with torch.inference_mode():
+        expected = windowed_attention(attention, tokens, (5, 7), 4, shifted=True)
+    output = windowed_attention(attention, tokens, (5, 7), 4, shifted=True)
+    torch.testing.assert_close(output, expected)
+    output.sum().backward()
+    assert not region_mask((5, 7), 4, (2, 2), "cpu").is_inference()
+
+
 def test_messages():
     with pytest.raises(SegError, match="dim=10 must be divisible by heads=4"):
         MultiHeadAttention(10, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from unet_seg.distance import distance_transform
 from unet_seg.errors import SegError
 

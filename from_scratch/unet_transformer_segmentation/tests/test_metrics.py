@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
 from unet_seg.errors import SegError
 from unet_seg.metrics import (
     SegmentationMeter,

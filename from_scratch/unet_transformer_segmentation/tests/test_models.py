@@ -192,6 +192,16 @@ def test_attention_kinds_agree_with_the_same_weights():
     torch.testing.assert_close(nets[0](image), nets[1](image), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_trains_in_bf16(name):
+    net = small(name, window=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = net(torch.randn(2, 3, 18, 27))
+    assert logits.dtype == torch.bfloat16
+    logits.float().square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
 def test_build_model_takes_a_config_or_its_section_or_their_plain_values():
     config = Config()
     section = ModelConfig(in_channels=3, num_classes=len(config.data.classes))

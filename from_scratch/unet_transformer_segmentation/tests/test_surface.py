@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from unet_seg.errors import SegError
 from unet_seg.surface import (
     hd95,

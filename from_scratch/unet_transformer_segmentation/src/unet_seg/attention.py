@@ -156,6 +156,7 @@ def windowed_attention(
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # what is kept may be needed in training later
 def region_mask(grid: tuple[int, int], window: int, shift: tuple[int, int], device: str) -> Tensor:
     """Which tokens of a window may attend to each other, bool (R, M M, M M).
 

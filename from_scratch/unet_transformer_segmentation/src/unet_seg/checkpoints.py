@@ -80,7 +80,8 @@ def fill(model: nn.Module, weights: Mapping[str, torch.Tensor], *, source: str) 
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise SegError(
             f"{source}: holds the weights of another architecture: "
-            f"{'; '.join(problems[:5])}{more}. Use the configuration it was trained with (config.yaml of its run folder)."
+            f"{'; '.join(problems[:5])}{more}. Use the configuration it was trained with "
+            "(config.yaml of its run folder)."
         )
     model.load_state_dict(weights)
 

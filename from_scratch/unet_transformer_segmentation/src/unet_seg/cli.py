@@ -118,7 +118,7 @@ def _check(options: argparse.Namespace) -> None:
 
     config = load_config(options.config, options.overrides)
     for split, dataset in build_datasets(config).items():
-        print(f"{split}: {len(dataset)} images")  # type: ignore[arg-type]
+        print(f"{split}: {len(dataset)} images")
     print(f"classes: {', '.join(config.data.classes)}")
 
 

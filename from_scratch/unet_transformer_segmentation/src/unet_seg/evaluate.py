@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from unet_seg.data.batches import num_samples
 from unet_seg.data.build import build_datasets
-from unet_seg.data.sample import IGNORE, Sample
+from unet_seg.data.sample import IGNORE, Sample, Samples
 from unet_seg.errors import SegError
 from unet_seg.image_files import overlay, palette
 from unet_seg.infer import make_folder, predict
@@ -103,7 +101,7 @@ def evaluate_run(
 
 
 def score_images(
-    loaded: LoadedModel, dataset: Dataset[Sample], meter: SegmentationMeter, **options: Any
+    loaded: LoadedModel, dataset: Samples, meter: SegmentationMeter, **options: Any
 ) -> list[dict[str, Any]]:
     """Segment every image, add it to the meter, and return a row for each.
 
@@ -114,7 +112,7 @@ def score_images(
     from tqdm import tqdm
 
     rows: list[dict[str, Any]] = []
-    for index in tqdm(range(num_samples(dataset)), unit="image", disable=None):
+    for index in tqdm(range(len(dataset)), unit="image", disable=None):
         image, mask, name = dataset[index]
         pred = torch.from_numpy(predict(loaded, image, **options))
         try:

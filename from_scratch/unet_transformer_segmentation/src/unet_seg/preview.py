@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_seg.data.sample import IGNORE, Sample
+from unet_seg.data.sample import IGNORE, Sample, Samples
 from unet_seg.errors import SegError
 
 if TYPE_CHECKING:
@@ -30,17 +30,6 @@ CELL = 2.0
 
 NAME_LENGTH = 32
 """Longer names keep their end, where those of one dataset differ."""
-
-
-class Samples(Protocol):
-    """What a dataset must offer here."""
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 def preview(dataset: Samples, path: str | Path, count: int = 12) -> Path:

@@ -16,13 +16,12 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from torch.utils.data import Dataset
 
 from unet_seg import checkpoints
 from unet_seg.config import Config, config_to_dict
 from unet_seg.data.batches import eval_batches, train_batches
 from unet_seg.data.build import build_datasets
-from unet_seg.data.sample import Sample
+from unet_seg.data.sample import Samples
 from unet_seg.devices import peak_memory_mb
 from unet_seg.flops import count_flops
 from unet_seg.metrics import SegmentationMeter
@@ -31,7 +30,7 @@ from unet_seg.optim import learning_rate, set_learning_rate
 from unet_seg.runs import RunLog, create_run, read_config, write_atomic
 from unet_seg.trainer import Trainer, make_trainer, update
 
-Datasets = dict[str, Dataset[Sample]]
+Datasets = dict[str, Samples]
 VALID_SCORES = ("mean_iou", "mean_iou_foreground", "mean_dice", "pixel_accuracy")
 
 
@@ -125,7 +124,7 @@ def _run(run: Path, trainer: Trainer, datasets: Datasets, *, progress: bool) -> 
 
 
 @torch.no_grad()
-def validate(run: Path, trainer: Trainer, dataset: Dataset[Sample]) -> dict[str, float]:
+def validate(run: Path, trainer: Trainer, dataset: Samples) -> dict[str, float]:
     """Score the shipped weights on the validation split; keep them if they are the best so far."""
     model, config = trainer.shipped, trainer.config
     was_training = model.training
@@ -188,7 +187,7 @@ def describe(trainer: Trainer, datasets: Datasets) -> str:
     image = datasets["train"][0].image
     height, width = config.data.augment.crop or config.data.resize or image.shape[-2:]
     flops = count_flops(trainer.shipped, (config.data.channels, height, width))["total"]
-    counts = ", ".join(f"{len(part)} {name}" for name, part in datasets.items())  # type: ignore[arg-type]
+    counts = ", ".join(f"{len(part)} {name}" for name, part in datasets.items())
     return (
         f"{config.model.name}: {count_parameters(trainer.model):,} parameters, "
         f"{flops / 1e9:.2f} GMAC for {height}x{width}; {counts} images; "

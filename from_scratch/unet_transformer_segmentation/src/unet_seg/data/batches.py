@@ -9,11 +9,11 @@ Letters: B batch, C channels, H, W the common, padded size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unet_seg.config import DataConfig
 from unet_seg.contracts import check_dtype, check_shape
-from unet_seg.data.sample import IGNORE, Sample
+from unet_seg.data.sample import IGNORE, Sample, Samples
 from unet_seg.data.transforms import prepare
 from unet_seg.errors import SegError
 from unet_seg.seed import generator_for
@@ -105,13 +105,13 @@ class PreparedDataset(Dataset[Sample]):
     worker processes never see an attribute that changes after they have started.
     """
 
-    def __init__(self, dataset: Dataset[Sample], data: DataConfig, *, seed: int = 0) -> None:
+    def __init__(self, dataset: Samples, data: DataConfig, *, seed: int = 0) -> None:
         self.dataset = dataset
         self.data = data
         self.seed = seed
 
     def __len__(self) -> int:
-        return num_samples(self.dataset)
+        return len(self.dataset)
 
     def __getitem__(self, key: int | Key) -> Sample:
         with _one_thread():
@@ -163,7 +163,7 @@ def _permutation(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def train_batches(
-    dataset: Dataset[Sample],
+    dataset: Samples,
     data: DataConfig,
     *,
     seed: int,
@@ -187,7 +187,7 @@ def train_batches(
         SegError: the dataset is empty; later, while iterating, a damaged sample.
     """
     sampler = StepSampler(
-        num_samples(dataset),
+        len(dataset),
         seed=seed,
         batch_size=batch_size,
         start_step=start_step,
@@ -205,7 +205,7 @@ def train_batches(
 
 
 def eval_batches(
-    dataset: Dataset[Sample],
+    dataset: Samples,
     data: DataConfig,
     *,
     batch_size: int,
@@ -221,7 +221,7 @@ def eval_batches(
     Raises:
         SegError: the dataset is empty; while iterating, a damaged sample.
     """
-    if num_samples(dataset) == 0:
+    if len(dataset) == 0:
         raise SegError("The data to evaluate has no samples; add images to this split.")
     if batch_size < 1:
         raise SegError(f"batch_size={batch_size} must be at least 1.")
@@ -251,11 +251,6 @@ def _equal_sizes(loader: DataLoader[Sample], batch_size: int, multiple: int) -> 
 def _unchanged(sample: Any) -> Any:
     """Stands in for collating where samples are loaded one by one; spawn needs a named function."""
     return sample
-
-
-def num_samples(dataset: Dataset[Sample]) -> int:
-    """Length of a dataset (torch's Dataset type does not promise one)."""
-    return len(cast(Sized, dataset))
 
 
 @contextmanager

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from torch.utils.data import Dataset
-
 from unet_seg.config import Config
 from unet_seg.data.folder import open_splits
 from unet_seg.data.pairs import SPLITS
-from unet_seg.data.sample import Sample
+from unet_seg.data.sample import Samples
 from unet_seg.data.toy import ToyShapes
 
 
-def build_datasets(config: Config) -> dict[str, Dataset[Sample]]:
+def build_datasets(config: Config) -> dict[str, Samples]:
     """Datasets train, valid and test.
 
     Raises:

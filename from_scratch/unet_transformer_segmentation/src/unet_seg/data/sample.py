@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -11,11 +12,7 @@ IGNORE = 255
 
 
 class Sample(NamedTuple):
-    """One image with its mask.
-
-    A dataset is a torch Dataset whose items are samples and which names its classes in
-    `.classes`; class i is the i-th name.
-    """
+    """One image with its mask."""
 
     image: Tensor
     """uint8 (C,H,W) in [0, 255], or float32 (C,H,W) in [0, 1]."""
@@ -23,3 +20,15 @@ class Sample(NamedTuple):
     """uint8 (H,W): class ids 0 ... N - 1 with N <= 255, or IGNORE."""
     name: str
     """What messages and result tables call it, such as the file's stem."""
+
+
+class Samples(Protocol):
+    """A dataset: `ToyShapes`, `FolderDataset`, or yours; anything with these three."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names; class i is the i-th."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
