@@ -33,6 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        from unet_seg.devices import explain_out_of_memory
+
+        message = explain_out_of_memory(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -114,12 +122,20 @@ def _infer(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     from unet_seg.config import load_config
-    from unet_seg.data.build import build_datasets
+    from unet_seg.data.build import build_datasets, class_shares
 
     config = load_config(options.config, options.overrides)
     for split, dataset in build_datasets(config).items():
-        print(f"{split}: {len(dataset)} images")
-    print(f"classes: {', '.join(config.data.classes)}")
+        shares = class_shares(dataset)
+        shown = ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares.items())
+        print(f"{split}: {len(dataset)} images; {shown}")
+        for name, share in shares.items():
+            if share == 0 and split == "train":
+                print(
+                    f"warning: class {name} is on no pixel of train, so it cannot be learned; "
+                    "look at class_map and at the splits.",
+                    file=sys.stderr,
+                )
 
 
 def _preview(options: argparse.Namespace) -> None:

@@ -59,3 +59,21 @@ def peak_memory_mb(device: torch.device) -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def explain_out_of_memory(error: BaseException) -> str | None:
+    """What to do about an error if it says that memory ran out, else None.
+
+    CUDA, MPS, the CPU and NumPy each say it in their own way, and none of them what would help.
+    """
+    text = str(error).split("\n", 1)[0]
+    ran_out = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        sign in text for sign in ("DefaultCPUAllocator", "out of memory")
+    )
+    if not ran_out:
+        return None
+    return (
+        f"out of memory ({text or type(error).__name__}). To train with less: train.accumulate=2 "
+        "or more computes a batch in parts with the same gradient; a smaller train.batch_size or "
+        "data.augment.crop. To segment or evaluate a large image: --window 256."
+    )

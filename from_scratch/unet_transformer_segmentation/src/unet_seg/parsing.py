@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ import yaml
 from unet_seg.errors import SegError
 
 T = TypeVar("T")
+
+UNQUOTED = ' An unquoted # starts a comment in YAML: write "#ff0000".'
+"""What to tell someone whose colour has become a comment."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -33,7 +37,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise SegError(f"{path}{line}: is not YAML: {getattr(error, 'problem', error)}.") from None
+        hint = UNQUOTED if re.search(r"[:,\[]\s*#[0-9a-fA-F]{6}\b", text) else ""
+        problem = getattr(error, "problem", error)
+        raise SegError(f"{path}{line}: is not YAML: {problem}.{hint}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -135,7 +141,10 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, key: str) -> Any:
             return _convert(choice, value, key)
         except SegError:  # noqa: PERF203 - two or three choices, tried once
             continue
-    raise SegError(f"{key} holds {_a(value)}, expected {' or '.join(_name(c) for c in choices)}.")
+    comment = value is None and str in choices
+    hint = UNQUOTED if comment else ""
+    expected = " or ".join(_name(c) for c in choices)
+    raise SegError(f"{key} holds {_a(value)}, expected {expected}.{hint}")
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[Any, ...]:
