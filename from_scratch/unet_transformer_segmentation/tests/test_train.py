@@ -112,6 +112,7 @@ def test_killed_and_resumed_equals_never_stopped(make_config, monkeypatch, model
     config = make_config(
         model={"name": model, "dropout": 0.2},
         optim={"ema_decay": 0.9, "warmup_steps": 2},
+        train={"log_every": 4},  # rows between checkpoints hold the mean of losses on both sides
         data={"augment": {"hflip": 0.5, "rotate": 20.0, "crop": [32, 32]}},
     )
     whole = training.train(config, progress=False)

@@ -93,12 +93,15 @@ def _run(run: Path, trainer: Trainer, datasets: Datasets, *, progress: bool) -> 
             set_learning_rate(trainer.optimizer, lr)
             loss, grad_norm = update(trainer, batch)
             trainer.step += 1
+            trainer.recent_losses.append(loss)
             clock.tick(images=len(batch.names))
 
             finished = trainer.progress >= 1
             row: dict[str, float] = {}
             if trainer.step % settings.log_every == 0 or finished:
-                row = {"lr": lr, "train/loss": loss, "train/grad_norm": grad_norm}
+                mean = sum(trainer.recent_losses) / len(trainer.recent_losses)
+                trainer.recent_losses.clear()
+                row = {"lr": lr, "train/loss": mean, "train/grad_norm": grad_norm}
                 row["train/images_per_s"] = clock.images_per_s()
                 bar.set_postfix_str(_postfix(trainer, row))
             if trainer.step % settings.valid_every == 0 or finished:

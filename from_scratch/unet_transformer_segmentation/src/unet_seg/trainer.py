@@ -41,6 +41,8 @@ class Trainer:
     """Step of the best validation so far; 0 before the first."""
     best_scores: dict[str, float] = field(default_factory=dict)
     """Its row of metrics.csv."""
+    recent_losses: list[float] = field(default_factory=list)
+    """Losses of the steps since the last row of metrics.csv, which holds their mean."""
 
     @property
     def progress(self) -> float:
@@ -61,6 +63,7 @@ class Trainer:
             "seconds": self.seconds,
             "best_step": self.best_step,
             "best_scores": self.best_scores,
+            "recent_losses": self.recent_losses,
             "model": self.model.state_dict(),
             "ema": self.average.model.state_dict() if self.average else None,
             "ema_updates": self.average.num_updates if self.average else 0,
@@ -79,6 +82,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.best_step, self.best_scores = state["best_step"], state["best_scores"]
+        self.recent_losses = state["recent_losses"]
         restore_random_state(state["random"])  # last: whatever ran before may have drawn
 
 
