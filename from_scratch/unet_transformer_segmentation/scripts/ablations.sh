@@ -19,22 +19,18 @@ variants() {
     cat <<'TABLE'
 base
 unet model.name=unet
-depth_1 model.depth=1
 depth_4 model.depth=4
 window_4 model.window=4
 plain_stages model.residual=false
 norm_group model.norm=group
-norm_instance model.norm=instance
 up_transpose model.up=transpose
-down_conv model.down=conv
-stem_stride_2 model.stem_stride=2
+stem_stride_1 model.stem_stride=1
 deep_supervision model.deep_supervision=true
 loss_ce loss.name=ce
 loss_dice loss.name=dice
 loss_focal loss.name=focal
 loss_lovasz loss.name=lovasz
 loss_ce_lovasz loss.name=ce_lovasz
-loss_tversky loss.name=tversky
 no_average optim.ema_decay=null
 sgd optim.name=sgd optim.lr=0.1
 fp32 train.precision=fp32
