@@ -83,9 +83,15 @@ lint: $(DEV_STAMP) ## Format check, lint, strict types, and the arrows between t
 format: $(DEV_STAMP) ## Format the code and sort its imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-.PHONY: bench docs
-bench: $(DEV_STAMP) ## Measure against peers; one file per job in benchmarks/
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+.PHONY: bench bench-segmentation docs
+bench: $(DEV_STAMP) ## Measure the platform against peers; one file per job in benchmarks/
+	@for job in tabular_training serving recipes; do \
+	  echo "== $$job"; $(BIN)/python benchmarks/$$job.py || exit 1; done
+bench-segmentation: ## Measure segmentation against MONAI and smp in .venv-peers (tests/parity/README.md)
+	@test -x .venv-peers/bin/python || { echo "needs .venv-peers: tests/parity/README.md says how"; exit 1; }
+	@.venv-peers/bin/python benchmarks/segmentation_step.py
+	@.venv-peers/bin/python benchmarks/segmentation_budget.py toy
+	@.venv-peers/bin/python benchmarks/segmentation_inference.py
 docs: $(DEV_STAMP) ## Build the documentation into site/ and refresh API.md
 	@$(BIN)/python -m maquette.serve.api_document API.md
 	@$(BIN)/mkdocs build -q --strict
