@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,19 +42,35 @@ def learning_rate(config: OptimConfig, step: int, progress: float) -> float:
             first `warmup_steps` the scheduled rate is multiplied by (step + 1) / warmup_steps.
         progress: part of the run that is done, in [0, 1].
     Returns:
-        cosine: from lr to min_lr_ratio * lr; poly: lr * (1 - progress) ** poly_power, as in DeepLab
-        and nnU-Net; constant: lr.
+        lr times the factor of the schedule times that of the warm-up.
     """
-    progress = min(max(progress, 0.0), 1.0)
-    if config.schedule == "cosine":
-        low = config.min_lr_ratio
-        factor = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
-    elif config.schedule == "poly":
-        factor = (1 - progress) ** config.poly_power
-    else:
-        factor = 1.0
+    factor = SCHEDULES[config.schedule](config, min(max(progress, 0.0), 1.0))
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     return config.lr * factor * warmup
+
+
+def cosine(config: OptimConfig, progress: float) -> float:
+    """Half a cosine from 1 to min_lr_ratio (Loshchilov and Hutter 2017, without restarts)."""
+    low = config.min_lr_ratio
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def poly(config: OptimConfig, progress: float) -> float:
+    """(1 - progress) ** poly_power, as in DeepLab and nnU-Net."""
+    return float((1 - progress) ** config.poly_power)
+
+
+def constant(config: OptimConfig, progress: float) -> float:  # noqa: ARG001
+    """1 all the way; the arguments are there because the other schedules need them."""
+    return 1.0
+
+
+SCHEDULES: Mapping[str, Callable[[OptimConfig, float], float]] = {
+    "cosine": cosine,
+    "poly": poly,
+    "constant": constant,
+}
+"""Name in `optim.schedule` -> function of the configuration and the progress, in [0, 1]."""
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
