@@ -248,12 +248,13 @@ def export(dataset: ToyShapes, folder: str | Path) -> None:
     root = Path(folder)
     manifest = root / "manifest.csv"
     rows = [row for row in _read_manifest(manifest) if row["split"] != dataset.split]
-    for part in ("images", "masks"):
-        try:
-            (root / part).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"{root / part}: cannot be made ({error.strerror}); choose another folder."
-            raise SegError(message) from None
+    try:
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        (root / "masks").mkdir(exist_ok=True)
+    except OSError as error:
+        where = error.filename or root
+        message = f"{where}: cannot be made ({error.strerror}); choose another folder."
+        raise SegError(message) from None
     for index in range(len(dataset)):
         sample = dataset[index]
         image, mask = f"images/{sample.name}.png", f"masks/{sample.name}.png"
