@@ -231,13 +231,11 @@ class Damaged(Dataset[Sample]):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a worker takes too long to start there")
-def test_an_error_in_a_worker_keeps_its_kind_and_its_text():
+def test_an_error_in_a_worker_arrives_as_it_was_raised():
     batches = train_batches(Damaged(), DataConfig(), seed=0, batch_size=2, steps=1, num_workers=1)
     with pytest.raises(SegError) as caught:
         next(batches)
-    text = str(caught.value)
-    assert text.startswith("Caught SegError in DataLoader worker process 0.")
-    assert text.rstrip().endswith("images/b.png: is broken or truncated.")
+    assert str(caught.value) == "images/b.png: is broken or truncated."
 
 
 def test_a_class_that_is_never_in_train_is_told(capsys, root):

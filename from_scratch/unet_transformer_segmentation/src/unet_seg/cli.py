@@ -1,7 +1,9 @@
 """The command line: each command parses, calls one function and prints what it returns.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 something the message
-says how to mend, 2 wrong usage, 130 and 143 interrupted with everything saved.
+says how to mend, 2 wrong usage, 130 and 143 stopped by SIGINT or SIGTERM.
+
+PyTorch, NumPy and matplotlib are imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unet_seg.errors import SegError
+from unet_seg import __version__
+from unet_seg.errors import Interrupted, SegError
 
 EXAMPLES = """\
 examples:
@@ -25,28 +28,53 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command; returns the exit code. `arguments` are those of the process by default."""
     _prepare_environment()
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
-        return int(options.command(options) or 0)
+        code = int(options.command(options) or 0)
+        sys.stdout.flush()  # here, where a closed pipe is still ours to handle
     except SegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        from unet_seg.devices import explain_out_of_memory
-
-        message = explain_out_of_memory(error)
-        if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        return 1
+        return _fail(str(error))
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return interrupted.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _fail(f"{error}; look at the path, the permissions and the space on the disk.")
+    except (MemoryError, RuntimeError) as error:
+        from unet_seg.devices import explain_out_of_memory
+
+        message = explain_out_of_memory(error)
+        if message is None:
+            raise
+        return _fail(message)
+    return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; `key=value` may stand anywhere, also after options that follow others.
+
+    argparse takes all of a `*` argument from one place and calls the rest unrecognized.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    more = [text for text in rest if "=" in text and not text.startswith("-")]
+    if len(more) < len(rest) or (more and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if more:
+        options.overrides.extend(more)
+    return options
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
 
 
 def _prepare_environment() -> None:
@@ -59,28 +87,21 @@ def _prepare_environment() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> None:
     from unet_seg.config import load_config
-    from unet_seg.train import Interrupted, resume, train
+    from unet_seg.train import resume, train
 
-    if (options.config is None) == (options.resume is None):
-        raise SegError("name either --config FILE, to start a run, or --resume RUN, to go on.")
     if options.resume and options.overrides:
         raise SegError(
             f"a resumed run keeps its configuration; leave out {' '.join(options.overrides)} or "
             "start a new run."
         )
-    try:
-        if options.resume:
-            run = resume(options.resume, progress=not options.quiet)
-        else:
-            config = load_config(options.config, options.overrides)
-            run = train(config, progress=not options.quiet)
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return interrupted.exit_code
+    if options.resume:
+        run = resume(options.resume, progress=not options.quiet)
+    else:
+        config = load_config(options.config, options.overrides)
+        run = train(config, progress=not options.quiet)
     print(run)
-    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -116,7 +137,7 @@ def _infer(options: argparse.Namespace) -> int:
     for path in report.written:
         print(path)
     for message in report.errors:
-        print(f"error: {message}", file=sys.stderr)
+        _fail(message)
     return 1 if report.errors else 0
 
 
@@ -161,7 +182,7 @@ def _export_toy(options: argparse.Namespace) -> None:
 def _summarize(options: argparse.Namespace) -> None:
     from unet_seg.summarize import summarize
 
-    print(summarize(options.runs, options.out))
+    print(summarize(options.runs, options.out, baseline=options.baseline))
 
 
 def _profile(options: argparse.Namespace) -> None:
@@ -169,11 +190,12 @@ def _profile(options: argparse.Namespace) -> None:
     from unet_seg.profiling import profile
 
     config = load_config(options.config, options.overrides)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     report = profile(config, size=tuple(options.size), repeats=options.repeats)
     if options.out:
         from unet_seg.runs import write_atomic
 
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(options.out, json.dumps(report.to_dict(), indent=2) + "\n")
     print(report.table())
 
@@ -201,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"unet_seg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[..., object], text: str) -> argparse.ArgumentParser:
@@ -209,8 +232,9 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     train = command("train", _train, "Train a configuration; the run folder is printed last.")
-    train.add_argument("--config", type=Path, help="YAML file")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="run folder to go on with")
+    start = train.add_mutually_exclusive_group(required=True)
+    start.add_argument("--config", type=Path, help="YAML file of a new run")
+    start.add_argument("--resume", type=Path, metavar="RUN", help="run folder to go on with")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_overrides(train)
 
@@ -232,8 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     preview = command("preview", _preview, "Draw images with their masks into a PNG.")
     _add_config(preview)
     preview.add_argument("--split", choices=("train", "valid", "test"), default="train")
-    preview.add_argument("--count", type=int, default=12)
-    preview.add_argument("--out", type=Path, default=Path("preview.png"))
+    preview.add_argument("--count", type=int, default=12, help="images to draw (12)")
+    preview.add_argument("--out", type=Path, default=Path("preview.png"), help="(preview.png)")
 
     export = command("export-toy", _export_toy, "Write the toy data as image and mask files.")
     _add_config(export)
@@ -241,12 +265,13 @@ def _parser() -> argparse.ArgumentParser:
 
     summarize = command("summarize", _summarize, "Gather runs into summary.csv, .md and plots.")
     summarize.add_argument("runs", nargs="+", type=Path, help="run folders, or folders of them")
-    summarize.add_argument("--out", type=Path, default=Path("summary"))
+    summarize.add_argument("--out", type=Path, default=Path("summary"), help="folder (summary)")
+    summarize.add_argument("--baseline", help="configuration the others are compared with, by seed")
 
     profile = command("profile", _profile, "Time, memory and FLOPs of each module, throughput.")
     _add_config(profile)
     profile.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"))
-    profile.add_argument("--repeats", type=int, default=5)
+    profile.add_argument("--repeats", type=int, default=5, help="timed passes (5)")
     profile.add_argument("--out", type=Path, help="also write the figures to this JSON file")
 
     reproduce = command("reproduce", _reproduce, "Train twice and compare every number and bit.")
@@ -254,8 +279,8 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = command("serve", _serve, "Answer over HTTP (needs the extra: serve).")
     _add_model(serve, sliding=False)
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="(8000)")
     return parser
 
 

@@ -334,6 +334,10 @@ class TrainConfig:
         _need(self.checkpoint_every >= 1, "train.checkpoint_every: at least 1.")
         _need(self.num_workers >= 0, f"train.num_workers={self.num_workers} is negative.")
         _need(
+            self.max_minutes is None or self.max_minutes > 0,
+            f"train.max_minutes={self.max_minutes} must be positive or null.",
+        )
+        _need(
             self.accumulate <= self.batch_size,
             f"train.accumulate={self.accumulate} parts cannot be made of "
             f"train.batch_size={self.batch_size} images.",

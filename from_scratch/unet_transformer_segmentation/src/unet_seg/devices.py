@@ -26,7 +26,8 @@ def pick_device(name: str = "auto") -> torch.device:
     if absent or device.type not in ("cpu", "cuda", "mps"):
         raise SegError(f"device={name!r} is not there on this machine; use auto or cpu.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SegError(f"device={name!r}: there are {torch.cuda.device_count()} CUDA devices.")
+        last = torch.cuda.device_count() - 1
+        raise SegError(f"device={name!r} is not there; the last CUDA device is cuda:{last}.")
     return device
 
 
@@ -64,9 +65,15 @@ def peak_memory_mb(device: torch.device) -> float:
 def explain_out_of_memory(error: BaseException) -> str | None:
     """What to do about an error if it says that memory ran out, else None.
 
-    CUDA, MPS, the CPU and NumPy each say it in their own way, and none of them what would help.
+    CUDA, MPS, the CPU and NumPy each say it in their own way, and none of them what would help. Of
+    a worker process that the system has killed, only its end is known.
     """
     text = str(error).split("\n", 1)[0]
+    if text.startswith("DataLoader worker") and ("killed" in text or "exited" in text):
+        return (
+            f"{text} A process that loads images has died, most often because memory ran out. Use "
+            "a smaller train.num_workers; 0 loads in the main process."
+        )
     ran_out = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         sign in text for sign in ("DefaultCPUAllocator", "out of memory")
     )

@@ -25,19 +25,24 @@ class Reproduction:
     runs: tuple[Path, Path]
     hashes: tuple[str, str]
     difference: str | None
+    """The first difference in words; None if there is none."""
 
     @property
     def equal(self) -> bool:
         return self.difference is None
 
     def text(self) -> str:
+        """The runs with the first digits of their hashes, and the verdict."""
         lines = [f"{run}  weights {h[:16]}" for run, h in zip(self.runs, self.hashes, strict=True)]
         verdict = "equal: every metric and every bit of the weights"
         return "\n".join([*lines, verdict if self.equal else f"different: {self.difference}"])
 
 
 def reproduce(config: Config) -> Reproduction:
-    """Train twice in this process; compare metrics.csv (but for times) and the last weights."""
+    """Train twice in this process; compare metrics.csv (but for times) and the last weights.
+
+    Raises as `train.train`.
+    """
     first, second = train(config), train(config)
     hashes = tuple(hash_weights(checkpoints.load_last(run)["model"]) for run in (first, second))
     return Reproduction((first, second), (hashes[0], hashes[1]), _difference(first, second, hashes))
@@ -54,7 +59,10 @@ def hash_weights(weights: dict[str, Tensor]) -> str:
 
 
 def _difference(first: Path, second: Path, hashes: tuple[str, ...]) -> str | None:
-    for one, other in zip(read_rows(first), read_rows(second), strict=True):
+    rows, others = read_rows(first), read_rows(second)
+    if len(rows) != len(others):  # a limit by time ends each run at another step
+        return f"metrics.csv has {len(rows)} and {len(others)} rows"
+    for one, other in zip(rows, others, strict=True):
         for name in one:
             if name not in TIMES and one[name] != other[name]:
                 return f"{name} at step {one['step']} is {one[name]} and {other[name]}"

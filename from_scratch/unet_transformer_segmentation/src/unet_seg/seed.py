@@ -28,8 +28,8 @@ def generator_for(*keys: int) -> np.random.Generator:
 def set_deterministic(deterministic: bool) -> None:
     """Switch PyTorch to algorithms that give the same bits each time (or back).
 
-    On CUDA the workspace setting only holds if it is set before CUDA starts, which is why the
-    command line calls this first. The number of CPU threads must also be the same.
+    For the same bits the number of CPU threads must be the same too. On CUDA the workspace setting
+    holds from the first matrix product of the process on, so call this before any.
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

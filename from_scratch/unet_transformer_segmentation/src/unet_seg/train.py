@@ -23,6 +23,7 @@ from unet_seg.data.batches import eval_batches, train_batches
 from unet_seg.data.build import build_datasets
 from unet_seg.data.sample import Samples
 from unet_seg.devices import peak_memory_mb
+from unet_seg.errors import Interrupted
 from unet_seg.flops import count_flops
 from unet_seg.metrics import SegmentationMeter
 from unet_seg.models import count_parameters
@@ -32,16 +33,6 @@ from unet_seg.trainer import Trainer, make_trainer, update
 
 Datasets = dict[str, Samples]
 VALID_SCORES = ("mean_iou", "mean_iou_foreground", "mean_dice", "pixel_accuracy")
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; it stands complete in its folder and can be resumed."""
-
-    def __init__(self, run: Path, step: int, exit_code: int) -> None:
-        super().__init__(
-            f"stopped after step {step}; go on with: python -m unet_seg train --resume {run}"
-        )
-        self.exit_code = exit_code
 
 
 def train(config: Config, *, progress: bool = True) -> Path:
@@ -152,7 +143,8 @@ def validate(run: Path, trainer: Trainer, dataset: Samples) -> dict[str, float]:
     row = {"valid/loss": losses / images}
     row |= {f"valid/{name}": scores[name] for name in VALID_SCORES}
     row |= {f"valid/iou/{name}": scores["per_class"][name]["iou"] for name in config.data.classes}
-    if row["valid/mean_iou"] > trainer.best_scores.get("valid/mean_iou", -1.0):
+    # The first validation counts as the best even if no pixel of it counts, which gives NaN.
+    if not trainer.best_scores or row["valid/mean_iou"] > trainer.best_scores["valid/mean_iou"]:
         trainer.best_step, trainer.best_scores = trainer.step, row
         state = {"config": config_to_dict(config), "step": trainer.step, "scores": row}
         checkpoints.save(run / "checkpoints" / "best.pt", state | {"model": model.state_dict()})

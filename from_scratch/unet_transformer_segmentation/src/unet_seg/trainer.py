@@ -1,4 +1,8 @@
-"""What one training step needs, and the step's gradients. The loop around it is in `train.py`."""
+"""What one training step needs, and the step itself. The loop around it is in `train.py`.
+
+Start reading at `update`. In: a batch. Out: its loss and gradient norm as numbers, and a trainer
+whose weights have moved.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from unet_seg import checkpoints
 from unet_seg.config import Config, config_to_dict
 from unet_seg.data.batches import Batch
 from unet_seg.devices import pick_device, random_state, restore_random_state
+from unet_seg.errors import SegError
 from unet_seg.losses import Loss, build_loss, supervised
 from unet_seg.models import build_model
 from unet_seg.optim import WeightAverage, build_optimizer
@@ -73,7 +78,20 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any], *, source: str) -> None:
-        """Take over what `state` returned, in this or another process."""
+        """Take over what `state` returned, in this or another process.
+
+        Args:
+            state: from a checkpoint.
+            source: where it is from, for the message of an error.
+        Raises:
+            SegError: it lacks something, or holds the weights of another architecture.
+        """
+        missing = [name for name in self.state() if name not in state]
+        if missing:
+            raise SegError(
+                f"{source}: lacks {', '.join(missing)}, so training cannot go on from it: best.pt "
+                "holds weights alone, and earlier versions saved less. Start the run again."
+            )
         checkpoints.fill(self.model, state["model"], source=source)
         if self.average:
             checkpoints.fill(self.average.model, state["ema"], source=source)
@@ -87,7 +105,11 @@ class Trainer:
 
 
 def make_trainer(config: Config) -> Trainer:
-    """Build everything from a configuration, with the weights its seed gives."""
+    """Build everything from a configuration, with the weights its seed gives.
+
+    Raises:
+        SegError: the device is not there, or model or loss is unknown.
+    """
     train = config.train
     device = pick_device(train.device)
     set_deterministic(train.deterministic)
@@ -158,13 +180,19 @@ def forward_backward(trainer: Trainer, batch: Batch) -> tuple[float, float]:
 
 def compute_loss(trainer: Trainer, image: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
     """The mean loss of some images, with the forward pass in the run's precision."""
+    levels = forward_levels(trainer, image)
+    return supervised(trainer.loss, [logits.float() for logits in levels], mask, valid)
+
+
+def forward_levels(trainer: Trainer, image: Tensor) -> list[Tensor]:
+    """Logits of every supervised level, finest first, in the run's precision and layout."""
     train = trainer.config.train
     if train.channels_last:
         image = image.contiguous(memory_format=torch.channels_last)
     dtype = PRECISIONS.get(train.precision)
     with torch.autocast(trainer.device.type, dtype=dtype, enabled=dtype is not None):
         levels: list[Tensor] = trainer.model.forward_all(image)  # type: ignore[operator]
-    return supervised(trainer.loss, [logits.float() for logits in levels], mask, valid)
+    return levels
 
 
 def _watch(trainer: Trainer, batch: Batch, loss: float, grad_norm: float) -> None:

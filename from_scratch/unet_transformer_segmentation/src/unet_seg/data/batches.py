@@ -9,11 +9,12 @@ Letters: B batch, C channels, H, W the common, padded size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from unet_seg.seed import generator_for
 # Keys of generator_for after the seed, so that no two uses of one seed share a stream.
 ORDER_STREAM = 0x0DE2
 AUGMENT_STREAM = 0xA061
+
+T = TypeVar("T")
 
 Key = tuple[int, int]
 """(epoch, index): the sample `index` as augmented in `epoch`."""
@@ -184,7 +187,8 @@ def train_batches(
             script needs `if __name__ == "__main__":` around what it does.
         multiple: image sizes are padded to multiples of this, the model's stride.
     Raises:
-        SegError: the dataset is empty; later, while iterating, a damaged sample.
+        SegError: the dataset is empty; later, while iterating, a damaged sample (with the same
+            message from a worker process as from this one).
     """
     sampler = StepSampler(
         len(dataset),
@@ -194,14 +198,16 @@ def train_batches(
         stop_step=steps,
     )
     loader = DataLoader(
-        PreparedDataset(dataset, data, seed=seed),
+        _ErrorsAsValues(PreparedDataset(dataset, data, seed=seed)),
         batch_sampler=sampler,
-        collate_fn=partial(collate, multiple=multiple),
+        collate_fn=partial(_collate_or_error, multiple=multiple),
         num_workers=num_workers,
+        worker_init_fn=_ignore_stop_signals,
         multiprocessing_context="spawn" if num_workers else None,
         generator=torch.Generator(),  # its own, so that a loader draws nothing from the global one
     )
-    return iter(loader)
+    batches: Iterable[Batch | SegError] = loader  # its type tells of samples, before collating
+    return _raised(batches)
 
 
 def eval_batches(
@@ -226,20 +232,21 @@ def eval_batches(
     if batch_size < 1:
         raise SegError(f"batch_size={batch_size} must be at least 1.")
     loader = DataLoader(
-        PreparedDataset(dataset, data),
+        _ErrorsAsValues(PreparedDataset(dataset, data)),
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=num_workers,
+        worker_init_fn=_ignore_stop_signals,
         multiprocessing_context="spawn" if num_workers else None,
         generator=torch.Generator(),
     )
-    return _equal_sizes(loader, batch_size, multiple)
+    return _equal_sizes(_raised(loader), batch_size, multiple)
 
 
-def _equal_sizes(loader: DataLoader[Sample], batch_size: int, multiple: int) -> Iterator[Batch]:
+def _equal_sizes(samples: Iterable[Sample], batch_size: int, multiple: int) -> Iterator[Batch]:
     """Collate runs of samples of one size."""
     waiting: list[Sample] = []
-    for sample in loader:
+    for sample in samples:
         is_full = len(waiting) == batch_size
         if waiting and (is_full or sample.mask.shape != waiting[0].mask.shape):
             yield collate(waiting, multiple)
@@ -248,9 +255,60 @@ def _equal_sizes(loader: DataLoader[Sample], batch_size: int, multiple: int) -> 
     yield collate(waiting, multiple)
 
 
+class _ErrorsAsValues(Dataset[Sample | SegError]):
+    """The same samples, with a SegError returned where it was raised.
+
+    What a worker process raises reaches the main process as text inside another traceback; what it
+    returns arrives as it is. `_raised` raises it there.
+    """
+
+    def __init__(self, dataset: PreparedDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | Key) -> Sample | SegError:
+        try:
+            return self.dataset[key]
+        except SegError as error:
+            return error
+
+
+def _collate_or_error(samples: Sequence[Sample | SegError], multiple: int) -> Batch | SegError:
+    """A batch, or the first error among the samples or in putting them together."""
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, SegError):
+            return sample
+        good.append(sample)
+    try:
+        return collate(good, multiple)
+    except SegError as error:
+        return error
+
+
+def _raised(values: Iterable[T | SegError]) -> Iterator[T]:
+    """The values, up to the first that is an error."""
+    for value in values:
+        if isinstance(value, SegError):
+            raise value
+        yield value
+
+
 def _unchanged(sample: Any) -> Any:
     """Stands in for collating where samples are loaded one by one; spawn needs a named function."""
     return sample
+
+
+def _ignore_stop_signals(_worker: int) -> None:
+    """Let the main process decide when to stop; it ends its workers.
+
+    Ctrl-C and schedulers signal the whole process group. Workers that died of it would take the
+    step along that the main process still finishes and saves.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
