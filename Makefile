@@ -94,7 +94,7 @@ bench-segmentation: ## Measure segmentation against MONAI and smp in .venv-peers
 	@.venv-peers/bin/python benchmarks/segmentation_inference.py
 docs: $(DEV_STAMP) ## Build the documentation into site/ and refresh API.md
 	@$(BIN)/python -m maquette.serve.api_document API.md
-	@$(BIN)/mkdocs build -q --strict
+	@$(BIN)/mkdocs build --strict
 
 .PHONY: docker-build docker-run
 docker-build: ## Build the serving image

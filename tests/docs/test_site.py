@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="needs mkdocs, of the extra `dev`")
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+    # Not --quiet: it hides warnings before --strict could count them.
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
