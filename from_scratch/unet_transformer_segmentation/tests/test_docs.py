@@ -10,7 +10,7 @@ shell whose variables live on from block to block, and one Python session whose 
 
 A comment on the line before a block says more about it, several things separated by "; ":
 
-    <!-- long -->                      the commands take long; here they run with SHORT appended
+    <!-- long -->                      the commands take long; here they run with `reader.SHORT`
     <!-- long: a.b=1 SEEDS=0 -->       and these: overrides, and variables of the environment
     <!-- exit 1 -->                    the block ends with this exit code
     <!-- fresh -->                     the Python session starts anew, with no names
@@ -26,166 +26,29 @@ Port 8000 of the documents becomes a free one.
 
 from __future__ import annotations
 
-import contextlib
-import json
+import ast
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+import warm
 import yaml
+from reader import Block, Reader, blocks, shortened
+
+import unet_seg
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MIRROR = os.environ.get("MAQUETTE_DATA_MIRROR", "")
-BLOCK_SECONDS = 200
-"""Long enough for a machine that is busy with other tests."""
-SHORT = (
-    *("train.steps=2", "train.valid_every=2", "optim.warmup_steps=0"),
-    *("data.toy.num_train=8", "data.toy.num_valid=4", "data.toy.num_test=4"),
-)
-LONG_COMMANDS = re.compile(
-    r"(?:unet[_-]seg (?:train|reproduce|export-toy|preview|check|profile)|ablations\.sh)\b"
-    r"(?:\\\n|[^\n)|>&;])*"
-)
 SETUP_LINES = ("python -m venv ", ". .venv/bin/activate", "pip install ", "git clone ", "cd ")
-FENCE = re.compile(
-    r"^(?:<!-- (?P<marks>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
-)
-NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
-
-SESSION = """\
-import json, os, sys, traceback
-answers, names = os.fdopen(int(sys.argv[1]), "w"), {"__name__": "__main__"}
-for line in sys.stdin:
-    block, code = json.loads(line), 0
-    if block["fresh"]:
-        names = {"__name__": "__main__"}
-    try:
-        exec(compile(block["code"], block["place"], "exec"), names)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        code = 1
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    print(code, file=answers, flush=True)
-"""
-"""A Python session: a block a line comes in, its exit code goes out."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a document."""
-
-    language: str
-    code: str
-    marks: dict[str, str]
-    """What the comment before it says: name -> text after the colon or the blank."""
-    place: str
-
-
-def blocks(document: Path) -> list[Block]:
-    text = document.read_text(encoding="utf-8")
-    found = []
-    for match in FENCE.finditer(text):
-        marks = {}
-        for mark in filter(None, (match["marks"] or "").split("; ")):
-            name, *rest = re.split(r"[:,]? ", mark, maxsplit=1)
-            marks[name.rstrip(":")] = rest[0] if rest else ""
-        line = text.count("\n", 0, match.start("code"))
-        found.append(Block(match["language"], match["code"], marks, f"{document.name}:{line}"))
-    return found
-
-
-class Reader:
-    """Someone who types what a document says, in a fresh copy of the package."""
-
-    def __init__(self, checkout: Path, folder: Path) -> None:
-        self.checkout = checkout
-        self._output = folder / "output.txt"
-        self._variables = folder / "variables.sh"
-        self._variables.write_text("")
-        self._started: list[subprocess.Popen[bytes]] = []
-        self._session: subprocess.Popen[bytes] | None = None
-        self._answers = -1
-        self._port = str(_free_port())
-        self._environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(checkout / "src"),
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "100",
-        }
-
-    def types(self, block: Block) -> tuple[int, str]:
-        """Run a block; return its exit code and what it printed, on stdout and stderr together."""
-        code = re.sub(r"\b8000\b", self._port, block.code)
-        self._output.write_text("")
-        if block.language == "python":
-            exit_code = self._python(code, block)
-        else:
-            exit_code = self._shell(code, block.marks.get("long"))
-        return exit_code, self._output.read_text(encoding="utf-8")
-
-    def _shell(self, code: str, long: str | None) -> int:
-        variables: dict[str, str] = {}
-        if long is not None:
-            words = long.split()
-            overrides = [word for word in words if not word.split("=")[0].isupper()]
-            variables = dict(word.split("=", 1) for word in words if word not in overrides)
-            code = shortened(code, [*SHORT, *overrides])
-        keep = f"export -p > '{self._variables}'"
-        script = f"set -a; . '{self._variables}'; trap \"{keep}\" EXIT\n{code}"
-        process = self._start(["bash", "-eu", "-c", script], env=self._environment | variables)
-        return process.wait(timeout=BLOCK_SECONDS)
-
-    def _python(self, code: str, block: Block) -> int:
-        if self._session is None:
-            self._answers, theirs = os.pipe()
-            command = [sys.executable, "-c", SESSION, str(theirs)]
-            self._session = self._start(
-                command, env=self._environment, stdin=subprocess.PIPE, pass_fds=(theirs,)
-            )
-            os.close(theirs)
-        fields = {"code": code, "place": block.place, "fresh": "fresh" in block.marks}
-        assert self._session.stdin is not None
-        self._session.stdin.write(json.dumps(fields).encode() + b"\n")
-        self._session.stdin.flush()
-        answer = os.read(self._answers, 100)  # empty if the session died
-        return int(answer) if answer else 1
-
-    def _start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        options = {"stdin": subprocess.DEVNULL} | options
-        with self._output.open("ab") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=self.checkout,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                **options,
-            )
-        self._started.append(process)
-        return process
-
-    def leaves(self) -> None:
-        """Stop whatever the blocks left running, such as a server."""
-        for process in self._started:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if self._session is not None and self._session.stdin is not None:
-            self._session.stdin.close()
-            os.close(self._answers)
+NUMBER = re.compile(r"(?:(?<!\w)[-+])?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 
 
 @pytest.fixture(scope="module")
@@ -203,29 +66,32 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def programs(tracked: Path) -> Iterator[Path | None]:
+    """A folder with a `python` that is quick at this package's commands (`warm.py`)."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="unet_seg_") as folder:
+        address = f"{folder}/socket"  # a short path: the address of a socket has 107 bytes
+        warm.make_stand_in(Path(folder), address)
+        settings = {"PYTHONPATH": str(tracked / "src"), "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen(
+            [sys.executable, warm.__file__, address], cwd=folder, env=os.environ | settings
+        )
+        while not Path(address).exists() and server.poll() is None:
+            time.sleep(0.05)
+        yield Path(folder)
+        server.kill()
+        server.wait()
+
+
 @pytest.fixture
-def reader(tracked: Path, tmp_path: Path) -> Iterator[Reader]:
+def reader(tracked: Path, programs: Path | None, tmp_path: Path) -> Iterator[Reader]:
     shutil.copytree(tracked, tmp_path / "checkout")
-    someone = Reader(tmp_path / "checkout", tmp_path)
+    someone = Reader(tmp_path / "checkout", tmp_path, programs)
     yield someone
     someone.leaves()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def shortened(code: str, overrides: list[str]) -> str:
-    """The same commands with overrides, but for those that resume, which take none."""
-
-    def append(match: re.Match[str]) -> str:
-        command, space = match[0].rstrip(), match[0][len(match[0].rstrip()) :]
-        return match[0] if "--resume" in command else f"{command} {' '.join(overrides)}{space}"
-
-    return LONG_COMMANDS.sub(append, code)
 
 
 def lines_not_in(shown: str, output: str, *, any_number: bool) -> list[str]:
@@ -308,6 +174,37 @@ def test_every_block_says_what_it_is(document: Path) -> None:
             assert not commands, f"{block.place} shows {commands} without running them"
 
 
+def test_imports_go_down_the_floors_of_the_architecture() -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| [^|]+ \| (`[^|]+`) \|$", page, re.M)
+    room_of = {
+        module: (int(floor), number)
+        for number, (floor, modules) in enumerate(rows)
+        for module in re.findall(r"`([^`]+)`", modules)
+    }
+    package = ROOT / "src/unet_seg"
+    files = {p.relative_to(package).with_suffix("").as_posix(): p for p in package.rglob("*.py")}
+    assert room_of.keys() == files.keys()
+    for module, file in files.items():
+        for used in _imports(ast.parse(file.read_text(encoding="utf-8"))):
+            target = used if used in room_of else f"{used}/__init__".lstrip("/")
+            (floor, room), (its_floor, its_room) = room_of[module], room_of[target]
+            assert its_floor < floor or its_room == room, f"{module} imports {used}"
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """The modules of the package that code imports, but for those that only types need."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "unet_seg":
+            path = "/".join(str(node.module).split(".")[1:])
+            for alias in node.names:
+                inside = "/".join(filter(None, (path, alias.name)))
+                yield inside if (ROOT / f"src/unet_seg/{inside}.py").is_file() else path
+        yield from _imports(node)
+
+
 def test_shown_lines_are_compared() -> None:
     output = "accuracy  0.95   0.9\ndone in runs/x\n"
     assert lines_not_in("accuracy 0.95 0.9\ndone …\n", output, any_number=False) == []
@@ -343,3 +240,23 @@ def test_a_reader_keeps_what_was_typed_and_notices_failures(reader: Reader) -> N
     code, printed = types("python", "print(x)", fresh="")
     assert code == 1
     assert "NameError" in printed
+
+
+def test_commands_end_and_stop_as_ever(reader: Reader) -> None:
+    def types(code: str) -> tuple[int, str]:
+        return reader.types(Block("sh", code, {}, "here"))
+
+    assert types("python -m unet_seg --version") == (0, f"unet_seg {unet_seg.__version__}\n")
+    assert types("python -m unet_seg evaluat 2> /dev/null") == (2, "")
+    assert types("cd docs; python -m unet_seg check --config x.yaml 2>&1 | cut -c 1-14") == (
+        0,
+        "error: x.yaml:\n",
+    )
+    steps = "train.steps=99999 train.checkpoint_every=99999 train.valid_every=99999"
+    code, printed = types(
+        f"python -m unet_seg train --quiet --config configs/tiny.yaml {steps} & train=$!\n"
+        "until ls runs/*/checkpoints/last.pt > /dev/null 2>&1; do sleep 0.1; done\n"
+        "kill -TERM $train; wait $train"
+    )
+    assert code == 143
+    assert "go on with: python -m unet_seg train --resume runs/" in printed
