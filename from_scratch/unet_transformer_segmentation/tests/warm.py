@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 HEAVY = (
+    "torch._inductor.config",  # imported by torch.use_deterministic_algorithms
     *("matplotlib.backends.backend_agg", "matplotlib.figure", "tqdm", "yaml", "PIL.PngImagePlugin"),
     *("unet_seg.train", "unet_seg.evaluate", "unet_seg.profiling", "unet_seg.reproduce"),
 )
