@@ -174,6 +174,23 @@ def test_every_block_says_what_it_is(document: Path) -> None:
             assert not commands, f"{block.place} shows {commands} without running them"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    def prose(path: Path) -> str:
+        return re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        name, _, anchor = target.partition("#")
+        if re.match(r"https?:|mailto:", target):
+            continue
+        path = document.parent / name if name else document
+        assert path.exists(), f"{document.name} links to {target}, which does not exist"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", prose(path), re.M)
+            slugs = [re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", h.lower())) for h in headings]
+            assert anchor in slugs, f"{document.name} links to {target}: no such heading"
+
+
 def test_imports_go_down_the_floors_of_the_architecture() -> None:
     page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d) \| [^|]+ \| (`[^|]+`) \|$", page, re.M)

@@ -67,15 +67,21 @@ def ask(address: str, arguments: list[str]) -> int:
 
 
 def serve(address: str) -> None:
-    """Answer `ask` until killed."""
+    """Answer `ask` until killed, or until the process that started this one is gone."""
+    parent = os.getppid()
     for name in HEAVY:
         import_module(name)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
+    listener.settimeout(5)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children need not be waited for
-    while True:
-        connection, _ = listener.accept()
+    while os.getppid() == parent:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        connection.setblocking(True)
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
