@@ -191,6 +191,16 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor in slugs, f"{document.name} links to {target}: no such heading"
 
 
+def test_the_learning_map_names_every_file() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    learning, files = re.split(r"^## ", page, flags=re.M)[-2:]
+    package = ROOT / "src/unet_seg"
+    for path in package.rglob("[!_]*.py"):
+        name = path.relative_to(package).as_posix()
+        assert f"`{name}`" in learning, f"the learning map does not name {name}"
+        assert re.search(rf"\b{path.name}", files), f"the file map does not name {name}"
+
+
 def test_imports_go_down_the_floors_of_the_architecture() -> None:
     page = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d) \| [^|]+ \| (`[^|]+`) \|$", page, re.M)
