@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEG := from_scratch/unet_transformer_segmentation
+# Its tests run in its folder, where a relative path to the data would lead elsewhere.
+SEG_DATA := $(if $(wildcard $(MAQUETTE_DATA_MIRROR)),MAQUETTE_DATA_MIRROR=$(abspath $(MAQUETTE_DATA_MIRROR)))
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 , := ,
@@ -70,10 +72,10 @@ test: test-platform test-segmentation ## Run the tests with coverage: the platfo
 test-platform: $(DEV_STAMP) ## Run the platform's tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
 test-segmentation: $(SEG)/.venv/.installed ## Run the tests of from_scratch/unet_transformer_segmentation
-	@cd $(SEG) && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
+	@cd $(SEG) && $(SEG_DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
 test-slow: $(DEV_STAMP) $(SEG)/.venv/.installed ## Run the tests that take minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or peers"
-	@cd $(SEG) && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
+	@cd $(SEG) && $(SEG_DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
 lint: $(DEV_STAMP) ## Format check, lint, strict types, and the arrows between the rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
