@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small import small_config
 
-from unet_seg.config import Config, config_from_dict
+from unet_seg.config import Config
 
 MakeConfig = Callable[..., Config]
 
@@ -20,26 +21,6 @@ def make_config(tmp_path: Path) -> MakeConfig:
     """
 
     def make(**sections: object) -> Config:
-        values: dict[str, object] = {
-            "name": "test",
-            "out": str(tmp_path / "runs"),
-            "data": {
-                "toy": {"image_size": [32, 32], "num_train": 16, "num_valid": 4, "num_test": 4}
-            },
-            "model": {"widths": [4, 8, 8], "norm": "group", "dim": 16, "depth": 1, "heads": 2},
-            "optim": {"warmup_steps": 0},
-            "train": {
-                "steps": 6,
-                "batch_size": 4,
-                "valid_every": 3,
-                "checkpoint_every": 2,
-                "log_every": 1,
-                "device": "cpu",
-            },
-        }
-        for name, section in sections.items():
-            old = values.get(name)
-            values[name] = {**old, **section} if isinstance(old, dict) else section  # type: ignore[dict-item]
-        return config_from_dict(values)
+        return small_config(**{"out": tmp_path / "runs", **sections})  # type: ignore[arg-type]
 
     return make

@@ -30,6 +30,9 @@ AUGMENTED = DataConfig(
 )
 
 
+PLAIN = DataConfig()
+
+
 class Noise(Dataset[Sample]):
     """Random images that depend on the index; sizes may be given one by one."""
 
@@ -264,6 +267,35 @@ def test_evaluation_with_workers_keeps_the_order() -> None:
     helped = list(eval_batches(SEVEN, AUGMENTED, batch_size=3, num_workers=2))
     for ours, theirs in zip(helped, alone, strict=True):
         assert_same(ours, theirs)
+
+
+class Damaged(Noise):
+    """Sample 2 cannot be read."""
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == 2:
+            raise SegError("c.png: is broken.\nSecond line.")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_arrives_as_it_was_raised_and_after_what_came_before(num_workers: int) -> None:
+    batches = eval_batches(Damaged([(8, 8)] * 3), PLAIN, batch_size=1, num_workers=num_workers)
+    assert next(batches).names == ("noise0",)
+    with pytest.raises(SegError) as error:
+        list(batches)
+    assert str(error.value) == "c.png: is broken.\nSecond line."
+
+
+def test_samples_that_do_not_fit_together_are_told_as_they_are() -> None:
+    class Mixed(Noise):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return sample._replace(image=sample.image[:1]) if index else sample
+
+    with pytest.raises(SegError) as error:
+        list(train_batches(Mixed([(8, 8)] * 2), PLAIN, seed=0, batch_size=2, steps=1))
+    assert str(error.value).startswith(("noise0: image has ", "noise1: image has "))
 
 
 def test_empty_data_is_refused_before_the_first_batch() -> None:

@@ -267,6 +267,29 @@ def test_a_checkpoint_of_another_architecture_is_refused(make_config):
         other.restore(load_last(run), source="last.pt")
 
 
+def test_a_checkpoint_that_holds_weights_alone_cannot_be_resumed(make_config):
+    run = training.train(make_config(train={"steps": 2, "valid_every": 2}), progress=False)
+    (run / "checkpoints" / "best.pt").replace(run / "checkpoints" / "last.pt")
+    with pytest.raises(SegError) as error:
+        training.resume(run, progress=False)
+    assert str(error.value) == (
+        f"{run / 'checkpoints' / 'last.pt'}: lacks seconds, best_step, best_scores, "
+        "recent_losses, ema, ema_updates, optimizer, scaler, random, so training cannot go on "
+        "from it: best.pt holds weights alone, and earlier versions saved less. Start the run "
+        "again."
+    )
+
+
+def test_a_validation_without_a_counted_pixel_does_not_end_the_run(make_config, monkeypatch):
+    config = make_config(train={"steps": 2, "valid_every": 1})
+    datasets = build_datasets(config)
+    unlabelled = [s._replace(mask=torch.full_like(s.mask, 255)) for s in datasets["valid"]]
+    monkeypatch.setattr(training, "build_datasets", lambda _: {**datasets, "valid": unlabelled})
+    run = training.train(config, progress=False)
+    assert json.loads((run / "metrics.json").read_text())["valid/mean_iou"] is None
+    assert (run / "checkpoints" / "best.pt").is_file()
+
+
 def test_a_run_without_a_checkpoint_cannot_be_resumed(make_config):
     run = training.train(make_config(train={"steps": 1, "valid_every": 1}), progress=False)
     for path in (run / "checkpoints").iterdir():

@@ -9,6 +9,7 @@ PyTorch, NumPy and matplotlib are imported inside the commands, so that `--help`
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # not about a file of the user's
         return _fail(f"{error}; look at the path, the permissions and the space on the disk.")
     except (MemoryError, RuntimeError) as error:
         from unet_seg.devices import explain_out_of_memory

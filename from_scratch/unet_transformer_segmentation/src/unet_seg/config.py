@@ -335,7 +335,7 @@ class TrainConfig:
         _need(self.num_workers >= 0, f"train.num_workers={self.num_workers} is negative.")
         _need(
             self.max_minutes is None or self.max_minutes > 0,
-            f"train.max_minutes={self.max_minutes} must be positive or null.",
+            f"train.max_minutes={self.max_minutes or 0:g} must be positive or null.",
         )
         _need(
             self.accumulate <= self.batch_size,
