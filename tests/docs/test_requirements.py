@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs" / "requirements.md"
 ROW = re.compile(r"^\| (\S+) \| (.+?) \| (.+) \|$", re.M)
-TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+TEST = re.compile(r"`((?:from_scratch/\w+/)?tests/[\w/]+\.py)::((?:\w+::)?test_\w+)`")
+"""A file of the platform's or a subproject's tests, and a test in it, with its class if any."""
 
 
 def counted(prefix: str, *sizes: int) -> list[str]:
@@ -71,6 +72,12 @@ def test_every_named_test_exists():
 
 
 def functions_of(file: Path) -> set[str]:
-    """The top-level functions of a file, read without importing it."""
-    module = ast.parse(file.read_text(encoding="utf-8"))
-    return {node.name for node in module.body if isinstance(node, ast.FunctionDef)}
+    """The top-level functions of a file and Class::method, read without importing it."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            methods = (part for part in node.body if isinstance(part, ast.FunctionDef))
+            found |= {f"{node.name}::{method.name}" for method in methods}
+    return found
