@@ -316,7 +316,7 @@ def _one_thread() -> Iterator[None]:
     """Prepare samples on one thread, as worker processes do.
 
     Both then round alike: with more threads PyTorch adds up a sum in other parts. A sample is also
-    too small to gain from a second thread (2.0 ms instead of 1.5 ms at 256 x 256 on two cores).
+    too small to gain from a second one.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
