@@ -74,12 +74,22 @@ def test_runs_side_by_side(tmp_path, drawn):
         {"a": [0.1, 0.2], long_name: [0.3], "none": [None]},
         tmp_path / "comparison.png",
     )
-    left, right = drawn[0].axes
-    courses = [points for points in lines(left).values() if points]
+    ends, steps = drawn[0].axes
+    courses = [points for points in lines(steps).values() if points]
     assert sorted(courses) == [[(4, 0.1)], [(4, 0.2)], [(4, 0.3)]]
-    assert [text.get_text() for text in right.get_yticklabels()] == ["a", "x" * 39 + "…", "none"]
-    means = [line.get_xydata().tolist() for line in right.get_lines() if line.get_marker() == "|"]
+    assert [text.get_text() for text in ends.get_yticklabels()] == ["a", "x" * 39 + "…", "none"]
+    means = [line.get_xydata().tolist() for line in ends.get_lines() if line.get_marker() == "|"]
     assert means == [[[pytest.approx(0.15), 0]], [[0.3, 1]]]
+
+
+def test_more_runs_than_colours_are_shown_by_their_ends_alone(tmp_path, drawn):
+    run = write(tmp_path / "r", HEAD + "4,,,,0.5,,\n")
+    names = [f"variant {i}" for i in range(9)]
+    draw_comparison(
+        {name: [run] for name in names}, {name: [0.5] for name in names}, tmp_path / "c.png"
+    )
+    (ends,) = drawn[0].axes
+    assert [text.get_text() for text in ends.get_yticklabels()] == names
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path):

@@ -83,30 +83,41 @@ def draw_curves(run: Path) -> Path:
 def draw_comparison(
     groups: Mapping[str, Sequence[Path]], scores: Mapping[str, Sequence[float | None]], path: Path
 ) -> None:
-    """Draw groups of runs: the course of the mean IoU, and the best value of each run.
+    """Draw groups of runs: the best mean IoU of each run, and its course over the steps.
+
+    The courses are left out where there are more groups than colours to tell them apart.
 
     Args:
         groups: name of a configuration -> its runs (seeds).
         scores: the same names -> the best mean IoU of each of these runs; None if it has none.
         path: the PNG to write.
     """
-    figure, (left, right) = new_figure(12, 0.35 * len(groups) + 3.6, columns=2)
-    for index, (name, runs) in enumerate(groups.items()):
+    height = 0.35 * len(groups) + 2.4
+    if len(groups) <= len(COLOURS):
+        figure, (ends, courses) = new_figure(12, max(height, 4), columns=2)
+        _draw_courses(courses, groups)
+    else:
+        figure, (ends,) = new_figure(8, height)
+    for index, name in enumerate(groups):
         colour = COLOURS[index % len(COLOURS)]
+        best = [score for score in scores[name] if score is not None]
+        ends.plot(best, [index] * len(best), "o", color=colour, alpha=0.6)
+        if best:
+            ends.plot(sum(best) / len(best), index, "|", color=colour, ms=22, mew=2.5)
+    ends.set(title="best validation mean IoU: a dot a run, a bar the mean", xlabel="mean IoU")
+    ends.set_yticks(range(len(groups)), [_shortened(name) for name in groups])
+    ends.invert_yaxis()
+    save_figure(figure, path)
+
+
+def _draw_courses(axes: Axes, groups: Mapping[str, Sequence[Path]]) -> None:
+    for (name, runs), colour in zip(groups.items(), COLOURS, strict=False):
         for number, run in enumerate(runs):
             label = _shortened(name) if number == 0 else None
             steps, values = column(read_rows(run), "valid/mean_iou")
-            left.plot(steps, values, color=colour, alpha=0.8, label=label)
-        best = [score for score in scores[name] if score is not None]
-        right.plot(best, [index] * len(best), "o", color=colour, alpha=0.6)
-        if best:
-            right.plot(sum(best) / len(best), index, "|", color=colour, ms=22, mew=2.5)
-    left.set(title="validation mean IoU", xlabel="step", ylim=(0, 1))
-    left.legend(frameon=False, fontsize="small")
-    right.set(title="best mean IoU: a dot a run, a bar the mean", xlabel="mean IoU")
-    right.set_yticks(range(len(groups)), [_shortened(name) for name in groups])
-    right.invert_yaxis()
-    save_figure(figure, path)
+            axes.plot(steps, values, color=colour, alpha=0.8, label=label)
+    axes.set(title="validation mean IoU", xlabel="step", ylim=(0, 1))
+    axes.legend(frameon=False, fontsize="small")
 
 
 def _shortened(name: str) -> str:
