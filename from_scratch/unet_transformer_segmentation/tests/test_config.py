@@ -146,6 +146,7 @@ def test_a_bad_override_is_explained(tmp_path, override, message):
         ({"train": {"checkpoint_every": 0}}, "train.checkpoint_every: at least 1."),
         ({"train": {"num_workers": -1}}, "train.num_workers=-1 is negative."),
         ({"train": {"max_minutes": 0}}, "train.max_minutes=0 must be positive or null."),
+        ({"train": {"threads": 0}}, "train.threads=0: at least 1, or null."),
         ({"train": {"accumulate": 9}}, "train.accumulate=9 parts cannot be made of"),
         ({"name": "../x"}, "name='../x' becomes a folder's name: letters, digits, - and _ only."),
         ({"seed": -1}, "seed=-1 must be in [0, 2**32)."),

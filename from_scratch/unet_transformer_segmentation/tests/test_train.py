@@ -297,3 +297,14 @@ def test_a_run_without_a_checkpoint_cannot_be_resumed(make_config):
     with pytest.raises(SegError, match=r"has no checkpoints/last.pt to resume from"):
         training.resume(run)
     assert checkpoints.FORMAT == 1
+
+
+def test_the_number_of_threads_is_the_configured_one(make_config):
+    before = torch.get_num_threads()
+    try:
+        make_trainer(make_config(train={"threads": 2}))
+        assert torch.get_num_threads() == 2
+        make_trainer(make_config())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -325,6 +325,8 @@ class TrainConfig:
     """Only algorithms that give the same bits each time."""
     num_workers: int = 0
     """Processes that prepare images; the result does not depend on it."""
+    threads: int | None = None
+    """CPU threads; null leaves the number to PyTorch. Small images are faster with 1."""
     max_minutes: float | None = None
     """Stop after this wall-clock time, with the same files as a finished run; null does not."""
 
@@ -333,6 +335,8 @@ class TrainConfig:
             _need(getattr(self, name) >= 1, f"train.{name}={getattr(self, name)}: at least 1.")
         _need(self.checkpoint_every >= 1, "train.checkpoint_every: at least 1.")
         _need(self.num_workers >= 0, f"train.num_workers={self.num_workers} is negative.")
+        threads = self.threads
+        _need(threads is None or threads >= 1, f"train.threads={threads}: at least 1, or null.")
         _need(
             self.max_minutes is None or self.max_minutes > 0,
             f"train.max_minutes={self.max_minutes or 0:g} must be positive or null.",

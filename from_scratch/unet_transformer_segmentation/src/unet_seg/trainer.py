@@ -112,6 +112,8 @@ def make_trainer(config: Config) -> Trainer:
     """
     train = config.train
     device = pick_device(train.device)
+    if train.threads is not None:
+        torch.set_num_threads(train.threads)
     set_deterministic(train.deterministic)
     seed_everything(config.seed)
     model = build_model(config).to(device)
