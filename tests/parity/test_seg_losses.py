@@ -18,15 +18,13 @@ the hinge on logits, ours Lovász-softmax of the sigmoid, which it has as well, 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from seg_facts import read_facts
 from seg_losses_cases import ALPHA, SMOOTH, WEIGHTS, cases, observe
 from seg_metrics_cases import IGNORE, NUM_CLASSES
 from torch import Tensor
@@ -45,19 +43,8 @@ FLOAT32 = {torch.float64: 1e-6, torch.float32: 2e-6}
 @pytest.fixture(scope="module", params=["golden", pytest.param("live", marks=pytest.mark.peers)])
 def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """What the reference computed: "golden" from the stored file, "live" just now."""
-    if request.param == "golden":
-        return json.loads((HERE / "golden" / "seg_losses.json").read_text())
-    if not PYTHON.is_file():
-        pytest.skip("there is no .venv-peers; tests/parity/README.md says how to make it")
     folder = tmp_path_factory.mktemp("live")
-    done = subprocess.run(
-        [PYTHON, HERE / "make_seg_losses_golden.py", "--output", folder, "--seed", str(LIVE_SEED)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads((folder / "seg_losses.json").read_text())
+    return read_facts(request.param, "seg_losses", folder, seed=LIVE_SEED)
 
 
 def per_image(name: str, logits: Tensor, target: Tensor, **options: Any) -> Tensor:

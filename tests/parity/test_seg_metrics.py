@@ -7,9 +7,6 @@ comparison: ours is NaN for a class in neither mask and a plain 0 for one in a s
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from seg_facts import read_facts
 from seg_metrics_cases import (
     IGNORE,
     NUM_CLASSES,
@@ -53,19 +51,8 @@ Pair = tuple[Tensor, Tensor]
 @pytest.fixture(scope="module", params=["golden", pytest.param("live", marks=pytest.mark.peers)])
 def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """What the references measured: "golden" from the stored file, "live" just now."""
-    if request.param == "golden":
-        return json.loads((HERE / "golden" / "seg_metrics.json").read_text())
-    if not PYTHON.is_file():
-        pytest.skip("there is no .venv-peers; tests/parity/README.md says how to make it")
     folder = tmp_path_factory.mktemp("live")
-    done = subprocess.run(
-        [PYTHON, HERE / "make_seg_metrics_golden.py", "--output", folder, "--seed", str(LIVE_SEED)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads((folder / "seg_metrics.json").read_text())
+    return read_facts(request.param, "seg_metrics", folder, seed=LIVE_SEED)
 
 
 @pytest.fixture(params=list(cases(0)))
