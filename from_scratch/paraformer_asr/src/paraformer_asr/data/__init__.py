@@ -1,0 +1,1 @@
+"""Utterances: made up (`toy.py`) or recorded (`manifest.py`, `join.py`), and their batches."""
