@@ -120,7 +120,7 @@ def test_gradients_agree_with_numerical_ones():
 
 
 def test_the_gradient_of_a_weight_follows_the_formula():
-    """d E_k / d alpha_s = h_s - h_f within the token, h_before - h_f earlier, 0 from the fire on."""
+    """d E_k / d alpha_s is h_s - h_f inside the token, h_before - h_f earlier, 0 from the fire."""
     for k, expected in enumerate([[-1, 0, 0, 0, 0], [2 - 4, 2 - 4, 3 - 4, 0, 0]]):
         alphas = ALPHAS.clone().requires_grad_()
         integrate_and_fire(HIDDEN, alphas)[0][0, k, 0].backward()
