@@ -13,19 +13,19 @@ usual loop computes by integrating until the sum reaches 1 and firing (`integrat
 without its loop, and it is right where the loop is not: for alpha > 1, and for the last token when
 rounding leaves the sum a hair below a whole number.
 
-Letters: B utterances, T frames, D width, K tokens; N blocks of F frames, W tokens a block reaches.
+Letters: B utterances, T frames, D width, K tokens.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from paraformer_asr.contracts import expect
-
-BLOCK = 32
-"""Frames computed together. A block reaches few tokens, so the weights are a narrow band."""
 
 
 def integrate_and_fire(
@@ -74,11 +74,11 @@ def running_sum(alphas_BT: Tensor) -> Tensor:
 
 
 def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor:
-    """E_k for all utterances at once, block by block of frames.
+    """E_k for all utterances at once: each frame is added into the few tokens it touches.
 
-    All frames of a block lie between C at its start and C at its end, so only tokens from
-    floor(C at its start) on can meet it: W of them, and the block's sum is a (W, F) x (F, D)
-    product. The blocks' sums are then added into the rows of their tokens.
+    Frame t touches the tokens from floor(C_{t-1}) to floor(C_t), counted from 0: one of them, or
+    two where a token ends inside the frame, more only for alpha > 1. So instead of the whole
+    matrix w only its s-th entry of each column is made, for s = 0, 1, ...
 
     Args:
         hidden_BTD: float32.
@@ -90,34 +90,81 @@ def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor
     B, T, D = hidden_BTD.shape
     K = int(counts_B.max()) if B else 0
     if K == 0 or T == 0:
-        return hidden_BTD.sum() * 0 + hidden_BTD.new_zeros(B, K, D)
-    N = -(-T // BLOCK)
+        return hidden_BTD.new_zeros(B, K, D) + 0 * hidden_BTD.sum()  # keeps the graph in one piece
     starts_BT = F.pad(ends_BT[:, :-1], (1, 0))
-    padding = N * BLOCK - T
-    if padding:  # frames of weight 0: they start and end at the total
-        hidden_BTD = F.pad(hidden_BTD, (0, 0, 0, padding))
-        starts_BT = torch.cat([starts_BT, ends_BT[:, -1:].expand(B, padding)], dim=1)
-        ends_BT = torch.cat([ends_BT, ends_BT[:, -1:].expand(B, padding)], dim=1)
-
-    starts_BNF, ends_BNF = starts_BT.view(B, N, BLOCK), ends_BT.view(B, N, BLOCK)
-    first_BN = starts_BNF[:, :, 0].detach().floor()
-    W = int((ends_BNF[:, :, -1].detach().ceil() - first_BN).max().clamp(1, K))
-    # Token edges relative to the block's first token are small numbers: float32 is exact enough.
-    from_BNF = (starts_BNF - first_BN[..., None]).float()[:, :, None, :]
-    to_BNF = (ends_BNF - first_BN[..., None]).float()[:, :, None, :]
-    edge_W = torch.arange(W, device=hidden_BTD.device, dtype=torch.float32)[:, None]
-    weights_BNWF = (to_BNF - edge_W).clamp(0, 1) - (from_BNF - edge_W).clamp(0, 1)
-
-    blocks_BNFD = hidden_BTD.view(B, N, BLOCK, D)
-    sums_BNWD = torch.matmul(weights_BNWF, blocks_BNFD)
-    token_BNW = first_BN.long()[..., None] + torch.arange(W, device=hidden_BTD.device)
-    counted = token_BNW < counts_B[:, None, None]
-    row_BNW = token_BNW + (K + 1) * torch.arange(B, device=hidden_BTD.device)[:, None, None]
-    spare = K + (K + 1) * torch.arange(B, device=hidden_BTD.device)[:, None, None]
-    row_BNW = torch.where(counted, row_BNW, spare)  # a row more per utterance, cut off below
-    embeds = hidden_BTD.new_zeros(B * (K + 1), D)
-    embeds = embeds.index_add(0, row_BNW.reshape(-1), sums_BNWD.reshape(-1, D))
+    first_BT = starts_BT.detach().floor()
+    touched = int((ends_BT.detach().floor() - first_BT).max()) + 1
+    # Relative to the frame's first token the edges are small numbers: float32 is exact enough.
+    from_BT = (starts_BT - first_BT).float()
+    to_BT = (ends_BT - first_BT).float()
+    # A spare row behind each utterance's tokens takes what does not count; it is cut off at the end.
+    utterance_B1 = torch.arange(B, device=hidden_BTD.device)[:, None] * (K + 1)
+    shares, frame_of, row_of = [], [], []
+    for s in range(touched):
+        token_BT = first_BT.long() + s
+        token_BT = torch.where(token_BT < counts_B[:, None], token_BT, K)
+        share_BT = (to_BT - s).clamp(0, 1) - (from_BT - s).clamp(0, 1)
+        reached = (to_BT >= s).view(-1).nonzero().squeeze(1)  # for s >= 1 only the frames that fire
+        shares.append(share_BT.view(-1)[reached])
+        frame_of.append(reached)
+        row_of.append((utterance_B1 + token_BT).view(-1)[reached])
+    embeds = AddRows.apply(
+        hidden_BTD.reshape(B * T, D),
+        torch.cat(shares),
+        torch.cat(frame_of),
+        torch.cat(row_of),
+        B * (K + 1),
+    )
     return embeds.view(B, K + 1, D)[:, :K]
+
+
+class AddRows(torch.autograd.Function):
+    """E[row_of[i]] += shares[i] * frames[frame_of[i]] for every i, starting from zeros.
+
+    A product with a sparse matrix, whose gradient is written out with it: frames[frame_of[i]]
+    receives shares[i] * grad_E[row_of[i]], and shares[i] the scalar product of the two rows. On the
+    CPU it goes in pieces that fit the cache and reuses one or two buffers: the products need as
+    much memory as the frames, and fresh memory costs more than the arithmetic.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, frames: Tensor, shares: Tensor, frame_of: Tensor, row_of: Tensor, num_rows: int
+    ) -> Tensor:
+        """frames (M, D) and shares (P,) float32; frame_of, row_of (P,) int64 -> (num_rows, D)."""
+        ctx.save_for_backward(frames, shares, frame_of, row_of)
+        result = frames.new_zeros(num_rows, frames.shape[1])
+        products = frames.new_empty(piece_size(frames), frames.shape[1])
+        for share, frame, row in in_pieces(len(products), shares, frame_of, row_of):
+            product = torch.index_select(frames, 0, frame, out=products[: len(frame)])
+            result.index_add_(0, row, product.mul_(share[:, None]))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (grad,) = grads
+        frames, shares, frame_of, row_of = ctx.saved_tensors
+        grad_frames = torch.zeros_like(frames)
+        grad_shares = torch.empty_like(shares)
+        gathered = frames.new_empty(2, piece_size(frames), frames.shape[1])
+        pieces = in_pieces(gathered.shape[1], shares, frame_of, row_of, grad_shares)
+        for share, frame, row, grad_share in pieces:
+            of_row = torch.index_select(grad, 0, row, out=gathered[0, : len(row)])
+            of_frame = torch.index_select(frames, 0, frame, out=gathered[1, : len(row)])
+            torch.sum(of_frame.mul_(of_row), dim=1, out=grad_share)
+            grad_frames.index_add_(0, frame, of_row.mul_(share[:, None]))
+        return grad_frames, grad_shares, None, None, None
+
+
+def piece_size(frames: Tensor) -> int:
+    """Rows to take at once: half a MiB of them on the CPU, all elsewhere."""
+    num_rows, width = frames.shape
+    return max(1, 2**17 // max(width, 1)) if frames.device.type == "cpu" else 4 * num_rows
+
+
+def in_pieces(size: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The columns (P,) side by side, cut into views of at most `size` entries."""
+    return zip(*(column.split(size) for column in columns), strict=True)
 
 
 def overlap_weights(alphas: Tensor, num_tokens: int) -> Tensor:
@@ -186,12 +233,8 @@ def integrate_and_fire_loop(
         fired.append(summed)  # the rest: a token if it counts, a little below or above 1 - tail
         fired += [torch.zeros_like(summed)] * (count - len(fired))
         utterances.append(fired[:count])
-    most = max(len(fired) for fired in utterances)
-    nothing = torch.zeros_like(hidden[0, 0], dtype=torch.float32)
-    rows = [
-        torch.stack([*f, *[nothing] * (most - len(f))])
-        if most
-        else hidden.new_zeros(0, hidden.shape[2])
-        for f in utterances
-    ]
-    return torch.stack(rows).to(hidden.dtype), counts
+    padded = hidden.new_zeros(len(utterances), max(map(len, utterances)), hidden.shape[2])
+    for row, fired in enumerate(utterances):
+        for token, embed in enumerate(fired):
+            padded[row, token] = embed
+    return padded, counts

@@ -1,7 +1,7 @@
 """Every setting of a run, typed and frozen, with a sentence under each.
 
 `load_config` reads a YAML file (values only), applies `key=value` from the command line and checks
-what must fit together. The resolved configuration is saved with each run; it is enough to repeat it.
+what must fit together. The resolved configuration is saved with each run and repeats it.
 """
 
 from __future__ import annotations
