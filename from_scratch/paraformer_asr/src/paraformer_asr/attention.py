@@ -130,19 +130,27 @@ def attend(
         (B, Q, D), heads side by side, and the weights before dropout, (B, H, Q, T). Rows of queries
         that may look at nothing hold finite numbers without meaning: see `nothing_where_blind`.
     """
-    B, Q, D = query_BQD.shape
-    T, P = key_BTD.shape[1], D // heads
-    query, key, value = (split_heads(x, heads) for x in (query_BQD, key_BTD, value_BTD))
+    P = query_BQD.shape[2] // heads
+    query, key = split_heads(query_BQD, heads), split_heads(key_BTD, heads)
     # One call makes scale * Q K' + bias: the scores are the largest tensor here, and every pass
     # over them counts.
     bias = query.new_zeros(()) if mask is None else mask_bias(mask, heads, key.dtype)
     scores = torch.baddbmm(
         bias, query, key.transpose(1, 2), beta=0 if mask is None else 1, alpha=P**-0.5
     )
-    weights = scores.softmax(dim=-1)  # (B H, Q, T)
+    return mix_values(scores, value_BTD, heads=heads, dropout=dropout)
+
+
+def mix_values(
+    scores: Tensor, value_BTD: Tensor, *, heads: int, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """From scores (B H, Q, T) to mixtures of values (B, Q, D) and the weights (B, H, Q, T)."""
+    B, T, D = value_BTD.shape
+    Q = scores.shape[1]
+    weights = scores.softmax(dim=-1)
     kept = F.dropout(weights, dropout) if dropout else weights
-    mixed = torch.bmm(kept.to(value.dtype), value)
-    mixed_BQD = mixed.view(B, heads, Q, P).transpose(1, 2).reshape(B, Q, D)
+    mixed = torch.bmm(kept.to(value_BTD.dtype), split_heads(value_BTD, heads))
+    mixed_BQD = mixed.view(B, heads, Q, D // heads).transpose(1, 2).reshape(B, Q, D)
     return mixed_BQD, weights.view(B, heads, Q, T)
 
 

@@ -52,22 +52,24 @@ class MemoryBlock(nn.Module):
         # The range of PyTorch's convolutions: each channel's sum has k terms.
         nn.init.uniform_(self.weight, -1 / math.sqrt(kernel), 1 / math.sqrt(kernel))
 
-    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, *, context: int = 0) -> Tensor:
         """Add each frame's memory to it.
 
         Args:
-            values: (B, T, D) float; padding is not read.
-            mask: (B, T) bool, True where real; None: all frames are.
+            values: (B, context + T, D) float; padding is not read.
+            mask: (B, context + T) bool, True where real; None: all frames are.
+            context: frames at the start that are looked at, but get no output; up to `left`.
         Returns:
             (B, T, D), 0 where masked.
         """
         D = self.weight.shape[0]
+        expect(("values", values, f"B T {D}"))
         if mask is not None:
-            expect(("values", values, f"B T {D}"), ("mask", mask, "B T"))
+            expect(("values", values, "B T D"), ("mask", mask, "B T"))
             values = zero_padding(values, mask)
-        memory = depthwise(F.pad(values, (0, 0, self.left, self.right)), self.weight)
-        output = memory + values
-        return output if mask is None else zero_padding(output, mask)
+        padded = F.pad(values, (0, 0, self.left - context, self.right))
+        output = depthwise(padded, self.weight) + values[:, context:]
+        return output if mask is None else zero_padding(output, mask[:, context:])
 
 
 def depthwise(x_BTD: Tensor, weight_D1k: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -80,5 +82,8 @@ def depthwise(x_BTD: Tensor, weight_D1k: Tensor, bias: Tensor | None = None) -> 
     Returns:
         (B, T, D).
     """
-    y_BDT = F.conv1d(x_BTD.transpose(1, 2), weight_D1k, bias, groups=x_BTD.shape[2])
-    return y_BDT.transpose(1, 2)
+    # As an image of height 1. Its memory is "channels last" already, for which PyTorch has fast
+    # kernels; a 1-D convolution would copy it to channels first and back.
+    x_BD1T = x_BTD.transpose(1, 2).unsqueeze(2)
+    y_BD1T = F.conv2d(x_BD1T, weight_D1k.unsqueeze(2), bias, groups=x_BTD.shape[2])
+    return y_BD1T.squeeze(2).transpose(1, 2)
