@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from paraformer_asr.config import ModelConfig
-from paraformer_asr.decoder_layers import FeedForward, SanLayer, SanmLayer
+from paraformer_asr.decoder_layers import SanLayer, SanmLayer
 from paraformer_asr.decoders import DECODERS, Decoder, build_decoder
 from paraformer_asr.errors import AsrError
 from paraformer_asr.masks import length_mask
@@ -115,24 +115,25 @@ def test_all_tokens_see_each_other_in_both_directions():
 
 def test_a_san_layer_is_three_residual_blocks():
     torch.manual_seed(0)
-    layer = SanLayer(dim=8, heads=2, ffn=12, dropout=0.1, eps=1e-5).eval()
+    layer = SanLayer(dim=8, heads=2, ffn=12, dropout=0.1, norm_eps=1e-5).eval()
     x, token_lens, memory, memory_lens = inputs()
     mask, frames = length_mask(token_lens, 6), length_mask(memory_lens, 9)
-    y = x + layer.self_attention(layer.self_norm(x), mask[:, None])
-    y = y + layer.cross_attention(layer.cross_norm(y), memory, frames[:, None])
-    hidden = (layer.ffn_norm(y) @ layer.ffn.widen.weight.T + layer.ffn.widen.bias).relu()
-    y = y + hidden @ layer.ffn.narrow.weight.T + layer.ffn.narrow.bias
+    y = x + layer.self_attention(layer.norm_self(x), mask[:, None])
+    y = y + layer.cross_attention(layer.norm_cross(y), memory, frames[:, None])
+    hidden = (layer.norm_ffn(y) @ layer.ffn.up.weight.T + layer.ffn.up.bias).relu()
+    y = y + hidden @ layer.ffn.down.weight.T + layer.ffn.down.bias
     close(layer(x, mask, memory, frames), y)
 
 
 def test_a_sanm_layer_has_one_residual_around_feed_forward_and_memory():
     torch.manual_seed(0)
-    layer = SanmLayer(dim=8, heads=2, ffn=12, kernel=5, dropout=0.1, eps=1e-5).eval()
+    layer = SanmLayer(dim=8, heads=2, ffn=12, kernel=5, dropout=0.1, norm_eps=1e-5).eval()
     x, token_lens, memory, memory_lens = inputs()
     mask, frames = length_mask(token_lens, 6), length_mask(memory_lens, 9)
-    inner = layer.ffn.narrow(layer.ffn.norm(layer.ffn.widen(layer.ffn_norm(x)).relu()))
-    y = x + layer.memory(layer.memory_norm(inner), mask)
-    y = y + layer.cross_attention(layer.cross_norm(y), memory, frames[:, None])
+    inner = layer.ffn.down(layer.ffn.norm(layer.ffn.up(layer.norm_ffn(x)).relu()))
+    assert layer.ffn.down.bias is None
+    y = x + layer.memory(layer.norm_memory(inner), mask)
+    y = y + layer.cross_attention(layer.norm_cross(y), memory, frames[:, None])
     close(layer(x, mask, memory, frames), y)
 
 
@@ -141,17 +142,9 @@ def test_the_sanm_decoder_ends_in_a_layer_without_residual():
     embeds, token_lens, memory, memory_lens = inputs()
     mask, frames = length_mask(token_lens, 6), length_mask(memory_lens, 9)
     x = decoder.layers[0](embeds, mask, memory, frames)
-    x = decoder.last.ffn(decoder.last.ffn_norm(x))
+    x = decoder.last.ffn(decoder.last.norm_ffn(x))
     expected = decoder.output(decoder.norm(x))
     close(decoder(embeds, token_lens, memory, memory_lens), expected)
-
-
-def test_the_second_bias_is_left_out_with_the_inner_norm_only():
-    plain = FeedForward(dim=4, hidden=6, dropout=0.0, eps=1e-5, inner_norm=False)
-    normed = FeedForward(dim=4, hidden=6, dropout=0.0, eps=1e-5, inner_norm=True)
-    assert plain.narrow.bias is not None
-    assert not list(plain.norm.parameters())
-    assert normed.narrow.bias is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,8 +24,9 @@ from paraformer_asr.config import ModelConfig
 from paraformer_asr.contracts import expect
 from paraformer_asr.decoder_layers import FfnLayer, SanLayer, SanmLayer
 from paraformer_asr.errors import AsrError
-from paraformer_asr.masks import length_mask, zero_padding
+from paraformer_asr.masks import zero_padding
 from paraformer_asr.settings import nearest
+from paraformer_asr.transformer import padding_mask
 
 
 class Decoder(nn.Module):
@@ -39,7 +40,7 @@ class Decoder(nn.Module):
         last: between the layers and the norm: `FfnLayer`, or `nn.Identity()`.
         dim: D.
         vocab_size: V.
-        eps: of the last norm.
+        norm_eps: of the last norm.
         share_embedding: the output layer's weight is the table of embeddings too.
     """
 
@@ -50,13 +51,13 @@ class Decoder(nn.Module):
         last: nn.Module,
         dim: int,
         vocab_size: int,
-        eps: float,
+        norm_eps: float,
         share_embedding: bool,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.last = last
-        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.norm = nn.LayerNorm(dim, norm_eps)
         self.output = nn.Linear(dim, vocab_size)
         self.embedding = None if share_embedding else nn.Embedding(vocab_size, dim)
 
@@ -82,11 +83,11 @@ class Decoder(nn.Module):
         Returns:
             (B, K, V) logits; those of padded tokens mean nothing.
         """
-        masks = self.masks(embeds, token_lens, memory, memory_lens)
+        mask, memory_mask = self.masks(embeds, token_lens, memory, memory_lens)
         x = embeds
         if embeds.shape[1]:
             for layer in self.layers:
-                x = layer(x, masks[0], memory, masks[1])
+                x = layer(x, mask, memory, memory_mask)
             x = self.last(x)
         logits: Tensor = self.output(self.norm(x))
         return logits
@@ -98,7 +99,7 @@ class Decoder(nn.Module):
 
         Rows of padded tokens mean nothing; columns of padded frames are 0.
         """
-        masks = self.masks(embeds, token_lens, memory, memory_lens)
+        mask, memory_mask = self.masks(embeds, token_lens, memory, memory_lens)
         *layers, final = cast("list[SanLayer | SanmLayer]", list(self.layers))
         if not embeds.shape[1]:
             heads = final.cross_attention.heads
@@ -106,14 +107,18 @@ class Decoder(nn.Module):
             return self.output(self.norm(embeds)), weights
         x = embeds
         for layer in layers:
-            x = layer(x, masks[0], memory, masks[1])
-        x, weights = final.attend(x, masks[0], memory, masks[1])
+            x = layer(x, mask, memory, memory_mask)
+        x, weights = final.attend(x, mask, memory, memory_mask)
         return self.output(self.norm(self.last(x))), weights
 
     def masks(
         self, embeds: Tensor, token_lens: Tensor, memory: Tensor, memory_lens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(B, K) and (B, T) bool of what is real, after checking that all fit together."""
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(B, K) and (B, T) bool of what is real, or None where nothing is padded.
+
+        Raises:
+            AsrError: tensors that do not belong together.
+        """
         D = self.norm.normalized_shape[0]
         expect(
             ("embeds", embeds, f"B K {D}"),
@@ -121,7 +126,10 @@ class Decoder(nn.Module):
             ("memory", memory, f"B T {D}"),
             ("memory_lens", memory_lens, "B"),
         )
-        return length_mask(token_lens, embeds.shape[1]), length_mask(memory_lens, memory.shape[1])
+        return (
+            padding_mask(token_lens, embeds.shape[1]),
+            padding_mask(memory_lens, memory.shape[1]),
+        )
 
 
 def build_san(config: ModelConfig, vocab_size: int) -> Decoder:
@@ -132,7 +140,7 @@ def build_san(config: ModelConfig, vocab_size: int) -> Decoder:
             heads=config.heads,
             ffn=config.ffn,
             dropout=config.dropout,
-            eps=config.norm_eps,
+            norm_eps=config.norm_eps,
         )
         for _ in range(config.decoder_layers)
     ]
@@ -141,7 +149,7 @@ def build_san(config: ModelConfig, vocab_size: int) -> Decoder:
         last=nn.Identity(),
         dim=config.dim,
         vocab_size=vocab_size,
-        eps=config.norm_eps,
+        norm_eps=config.norm_eps,
         share_embedding=config.share_embedding,
     )
 
@@ -155,17 +163,19 @@ def build_sanm(config: ModelConfig, vocab_size: int) -> Decoder:
             ffn=config.ffn,
             kernel=config.kernel,
             dropout=config.dropout,
-            eps=config.norm_eps,
+            norm_eps=config.norm_eps,
         )
         for _ in range(config.decoder_layers)
     ]
-    last = FfnLayer(dim=config.dim, ffn=config.ffn, dropout=config.dropout, eps=config.norm_eps)
+    last = FfnLayer(
+        dim=config.dim, ffn=config.ffn, dropout=config.dropout, norm_eps=config.norm_eps
+    )
     return Decoder(
         layers=layers,
         last=last,
         dim=config.dim,
         vocab_size=vocab_size,
-        eps=config.norm_eps,
+        norm_eps=config.norm_eps,
         share_embedding=config.share_embedding,
     )
 

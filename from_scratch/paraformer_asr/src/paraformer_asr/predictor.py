@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from paraformer_asr.cif import integrate_and_fire
 from paraformer_asr.contracts import expect
 from paraformer_asr.errors import AsrError
-from paraformer_asr.masks import length_mask, zero_padding
+from paraformer_asr.masks import zero_padding
+from paraformer_asr.transformer import padding_mask, without_padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +95,10 @@ class CifPredictor(nn.Module):
         # after it, so the same utterance can differ between batches.
         return self.weigh(zero_padding(hidden, mask), mask)
 
-    def weigh(self, hidden_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """`alphas` of frames whose padding is 0 already."""
+    def weigh(self, hidden_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
+        """`alphas` of frames whose padding is 0 already; mask None: there is no padding."""
         if not hidden_BTD.shape[1]:
-            return hidden_BTD.new_zeros(mask_BT.shape, dtype=torch.float32)
+            return hidden_BTD.new_zeros(hidden_BTD.shape[:2], dtype=torch.float32)
         with torch.autocast(hidden_BTD.device.type, enabled=False):
             x_BDT = hidden_BTD.to(self.output.weight.dtype).transpose(1, 2)
             context_BDT = self.conv(x_BDT)
@@ -105,7 +106,7 @@ class CifPredictor(nn.Module):
                 context_BDT = self.dropout(context_BDT + x_BDT)
             scores_BT = self.output(context_BDT.relu().transpose(1, 2)).squeeze(2)
             weights_BT = torch.relu(scores_BT.sigmoid() * self.smooth - self.noise_threshold)
-            return zero_padding(weights_BT.float(), mask_BT)
+            return without_padding(weights_BT.float(), mask_BT)
 
     def forward(self, hidden: Tensor, lens: Tensor, num_tokens: Tensor | None = None) -> Predicted:
         """Cut frames into tokens.
@@ -117,8 +118,8 @@ class CifPredictor(nn.Module):
                 included; None at inference.
         """
         expect(("hidden", hidden, f"B T {self.output.in_features}"), ("lens", lens, "B"))
-        mask = length_mask(lens, hidden.shape[1])
-        frames = zero_padding(hidden, mask)
+        mask = padding_mask(lens, hidden.shape[1])
+        frames = without_padding(hidden, mask)
         alphas = self.weigh(frames, mask)
         with torch.autocast(hidden.device.type, enabled=False):
             embeds, counts = integrate_and_fire(
