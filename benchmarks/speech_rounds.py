@@ -1,0 +1,157 @@
+"""Jobs of paraformer_asr and of a peer, measured in turns; used by the speech_*.py benchmarks.
+
+Two processes run the same jobs: "plain" with everything as it comes, "levers" with what our own
+launcher may set: large pages for the allocator (THP_MEM_ALLOC_ENABLE=1, read when torch is
+imported) and the faster fp32 products where `paraformer_asr.devices.use_fast_matmul` measures them
+to be faster and exact. The parent asks for one job at a time, round after round, so that whatever
+else the machine does falls on all of them, and takes ratios within a round. Medians over rounds are
+reported with their quartiles.
+
+With one thread the processes read their own CPU clock, which a busy machine hardly disturbs; with
+more, the wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = ("plain", "levers")
+Jobs = dict[str, Callable[[], object]]
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made.add_argument("--rounds", type=int, default=15)
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--out", type=Path, help="also write all seconds to this JSON file")
+    made.add_argument("--worker", choices=SETTINGS, help=argparse.SUPPRESS)
+    return made
+
+
+def serve(options: argparse.Namespace, jobs_of: Callable[[argparse.Namespace], Jobs]) -> None:
+    """A worker: makes the jobs and runs the one whose name is read, until there is no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the peer prints while it is imported must not mix with the answers
+    sys.path.insert(0, str(ROOT / "from_scratch/paraformer_asr/src"))
+    import torch
+
+    torch.set_num_threads(options.threads)
+    setting = f"torch {torch.__version__}, {options.threads} threads"
+    if options.worker == "levers":
+        from paraformer_asr.devices import use_fast_matmul
+
+        setting = f"large pages; {use_fast_matmul()}"
+    jobs = jobs_of(options)
+    for job in jobs.values():  # choosing algorithms and filling caches is no part of the job
+        job()
+        job()
+    print(json.dumps({"setting": setting, "jobs": list(jobs)}), file=answers, flush=True)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    gc.disable()
+    for line in sys.stdin:
+        gc.collect()
+        start = clock()
+        jobs[line.strip()]()
+        print(clock() - start, file=answers, flush=True)
+
+
+class Worker:
+    """A process that runs jobs when asked."""
+
+    def __init__(self, script: str, setting: str, arguments: Sequence[str], threads: int) -> None:
+        command = [sys.executable, script, "--worker", setting, *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        environment |= {"THP_MEM_ALLOC_ENABLE": "1" if setting == "levers" else "0"}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+        self.about: dict[str, Any] = json.loads(self._line())
+
+    def seconds(self, job: str) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{job}\n")
+        self.process.stdin.flush()
+        return float(self._line())
+
+    def close(self) -> None:
+        self.process.communicate()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the benchmark's process ended:\n{self.process.communicate()[1]}")
+        return line
+
+
+def measure(script: str, options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
+    """Seconds of every (setting, job), round by round.
+
+    Returns:
+        seconds: setting -> job -> a number a round; about: setting -> what was set.
+    """
+    shared = ["--threads", str(options.threads), *arguments]
+    workers = {name: Worker(script, name, shared, options.threads) for name in SETTINGS}
+    jobs = workers["plain"].about["jobs"]
+    seconds: dict[str, dict[str, list[float]]] = {s: {job: [] for job in jobs} for s in SETTINGS}
+    for _ in range(options.rounds):
+        for job in jobs:
+            for setting, worker in workers.items():
+                seconds[setting][job].append(worker.seconds(job))
+    for worker in workers.values():
+        worker.close()
+    return {"seconds": seconds, "about": {n: w.about["setting"] for n, w in workers.items()}}
+
+
+def report(result: Mapping[str, Any], ours: Sequence[str], units: Callable[[float], str]) -> None:
+    """Print the seconds of every job, then how many times faster ours are than each peer.
+
+    Args:
+        result: of `measure`.
+        ours: jobs that are ours; all others are peers'.
+        units: from the median seconds of a job to what the job is about, such as "12 ms".
+    """
+    seconds = result["seconds"]
+    for setting, text in result["about"].items():
+        print(f"{setting}: {text}")
+    print(f"{'':<34}{'plain':>20}{'levers':>20}")
+    for job in seconds["plain"]:
+        cells = [units(statistics.median(seconds[setting][job])) for setting in SETTINGS]
+        print(f"{job:<34}{cells[0]:>20}{cells[1]:>20}")
+    columns = {
+        "ours with levers": ("plain", "levers"),
+        "both plain": ("plain", "plain"),
+        "both with levers": ("levers", "levers"),
+    }
+    print(f"{'times faster':<44}" + "".join(f"{name:>22}" for name in columns))
+    for peer in (job for job in seconds["plain"] if job not in ours):
+        for own in ours:
+            cells = [ratio(seconds[a][peer], seconds[b][own]) for a, b in columns.values()]
+            label = f"{own} against {peer}"
+            print(f"{label:<44}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+
+
+def ratio(peer: Sequence[float], own: Sequence[float]) -> str:
+    """Median over rounds of how many times faster, with quartiles."""
+    ratios = [theirs / mine for theirs, mine in zip(peer, own, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def save(path: Path | None, result: Mapping[str, Any]) -> None:
+    """Write the result as JSON where a path is given."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
