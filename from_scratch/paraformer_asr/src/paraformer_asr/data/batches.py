@@ -74,7 +74,7 @@ def collate(items: Sequence[tuple[str, str, Tensor, Sequence[int]]]) -> Batch:
     return Batch(
         names=names,
         texts=texts,
-        feats=torch.nn.utils.rnn.pad_sequence(feats, batch_first=True),
+        feats=torch.nn.utils.rnn.pad_sequence(list(feats), batch_first=True),
         feat_lens=torch.tensor([len(each) for each in feats]),
         tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=PADDING),
         token_lens=torch.tensor([len(each) for each in tokens]),

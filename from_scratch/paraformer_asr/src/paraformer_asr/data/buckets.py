@@ -57,10 +57,11 @@ def length_buckets(
         per_group = GROUP_BATCHES * per_batch
         groups = [order[start : start + per_group] for start in range(0, len(order), per_group)]
     batches = []
+    listed = size.tolist()
     for group in groups:  # each is cut alone: a batch over a border would mix short and long
         if bucketing:  # stable, so equal lengths keep their random order
             group = group[np.argsort(size[group], kind="stable")]
-        batches += cut(group.tolist(), size.tolist(), batch_frames, max_batch)
+        batches += cut(group.tolist(), listed, batch_frames, max_batch)
 
     places = rng.permutation(len(batches)) if shuffle else range(len(batches))
     return [batches[place] for place in places]

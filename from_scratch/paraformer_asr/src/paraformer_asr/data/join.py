@@ -14,6 +14,7 @@ Letters: N samples, T0 frames of 10 ms.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -199,4 +200,5 @@ def quiet_level(waveform: Tensor, rate: int) -> float:
     if len(blocks) == 0:
         return LEAST_NOISE
     power = blocks.var(dim=1, correction=0).sort().values
-    return max(float(power[: max(1, int(QUIET_SHARE * len(power)))].mean()) ** 0.5, LEAST_NOISE)
+    quietest = float(power[: max(1, int(QUIET_SHARE * len(power)))].mean())
+    return max(math.sqrt(quietest), LEAST_NOISE)

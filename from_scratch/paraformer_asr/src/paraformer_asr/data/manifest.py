@@ -96,7 +96,7 @@ def scan_manifest(config: ManifestConfig) -> Manifest:
             lines = hold_out(lines, split, fraction, config.split_seed)
     lines = [replace(line, split=line.split or "train") for line in lines]
 
-    problems += [
+    problems = problems or [  # a split may be empty only because its lines are not good yet
         f"{file}: no line is left for the {split} split; add recordings, or mark lines in a column "
         "split with train, valid and test."
         for split in SPLITS
