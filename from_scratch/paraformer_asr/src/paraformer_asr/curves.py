@@ -43,16 +43,21 @@ def read_series(path: Path) -> Series:
         raise AsrError(f"{path}: has no column 'step' in its first line.")
     series: Series = {column: [] for column in columns if column != "step"}
     for line, row in enumerate(rows, start=2):
-        try:
-            step = float(row["step"])
-            for column, points in series.items():
-                if row[column] != "":
-                    points.append((step, float(row[column])))
-        except (TypeError, ValueError):  # a cell that is missing is None
-            raise AsrError(
-                f"{path}:{line}: a cell is missing or no number; delete the line."
-            ) from None
+        numbers = _numbers(row)
+        if "step" not in numbers:
+            raise AsrError(f"{path}:{line}: a cell is missing or no number; delete the line.")
+        step = numbers.pop("step")
+        for column, value in numbers.items():
+            series[column].append((step, value))
     return series
+
+
+def _numbers(row: Mapping[str, str | None]) -> dict[str, float]:
+    """The cells that are not empty; nothing at all if one is no number or missing (None)."""
+    try:
+        return {name: float(cell or "nothing") for name, cell in row.items() if cell != ""}
+    except (TypeError, ValueError):
+        return {}
 
 
 def draw_curves(run: Path) -> Path:

@@ -23,7 +23,8 @@ def stream(*path: int) -> np.random.Generator:
     `stream(seed, epoch, index)` gives the same draws in any process and order of loading, so
     what happens to an utterance does not depend on workers, batches or where a run was resumed.
     """
-    return np.random.default_rng(np.random.SeedSequence(list(path)))
+    # Their number comes first: NumPy fills up with zeros, so (1, 2) would be (1, 2, 0).
+    return np.random.default_rng(np.random.SeedSequence([len(path), *path]))
 
 
 def deterministic(enabled: bool) -> None:

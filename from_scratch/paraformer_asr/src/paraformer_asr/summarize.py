@@ -105,13 +105,15 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             raise AsrError(f"{path}: there is no such folder; give run folders or their parent.")
         inside = sorted(config.parent for config in path.glob("*/config.yaml"))
         folders += [path] if (path / "config.yaml").is_file() else inside
-    runs, left_out = [], []
-    for folder in dict.fromkeys(folders):
-        try:
-            runs.append(read_run(folder))
-        except AsrError as error:
-            left_out.append(str(error))
-    return runs, left_out
+    read = [_run_or_reason(folder) for folder in dict.fromkeys(folders)]
+    return [run for run in read if isinstance(run, Run)], [r for r in read if isinstance(r, str)]
+
+
+def _run_or_reason(folder: Path) -> Run | str:
+    try:
+        return read_run(folder)
+    except AsrError as error:
+        return str(error)
 
 
 def read_run(folder: Path) -> Run:

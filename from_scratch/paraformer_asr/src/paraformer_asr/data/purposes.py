@@ -1,7 +1,7 @@
 """What a random stream is for: the last number of `stream(seed, epoch, index, purpose)`.
 
 Two purposes never share draws, so switching one kind of change on or off leaves the others as they
-were. Numbers start at 1 because a trailing 0 does not change a stream.
+were.
 """
 
 from __future__ import annotations
