@@ -22,11 +22,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from paraformer_asr.checkpoints import Loaded
 from paraformer_asr.cif import fire_frames
-from paraformer_asr.data.batches import length_buckets
-from paraformer_asr.decode import Hypothesis, decode_batch, greedy
+from paraformer_asr.data.buckets import length_buckets
+from paraformer_asr.decode import Hypothesis, decode_batch, greedy, seconds_of_frame
 from paraformer_asr.errors import AsrError
+from paraformer_asr.features import FRAME_SECONDS
 from paraformer_asr.files import write_atomic
-from paraformer_asr.inputs import FRAME_SECONDS, Sound, find_inputs, output_names, read_sound
+from paraformer_asr.inputs import Sound, find_inputs, output_names, read_sound
 from paraformer_asr.models import Paraformer
 from paraformer_asr.picture import View, draw
 
@@ -72,25 +73,25 @@ def transcribe(model: Paraformer, path: str | Path) -> Transcript:
         AsrError: naming the file, if it cannot be read or does not fit the model.
     """
     sound = read_sound(model, Path(path))
-    return recognize(model, [sound.frames])[0]
+    return recognize(model, [sound])[0]
 
 
 def recognize(
-    model: Paraformer, frames: Sequence[Tensor], *, batch_frames: int | None = None
+    model: Paraformer, sounds: Sequence[Sound], *, batch_frames: int | None = None
 ) -> list[Transcript]:
     """Recognise utterances, those of similar length together.
 
     Args:
-        frames: of each utterance (T0, M) float32, any device, as `inputs.read_sound` checks them.
-        batch_frames: frames of a batch with its padding, after stacking; None takes all at once.
+        sounds: at least one, as `inputs.read_sound` makes and checks them.
+        batch_frames: frames of a batch with its padding, after stacking; None has no limit.
     Returns:
         A transcript for each, in order. Batches do not change the result beyond rounding.
     """
     device = next(model.parameters()).device
-    lengths = [-(-len(each) // model.frontend.config.stride) for each in frames]
+    lengths = [-(-len(sound.frames) // model.frontend.config.stride) for sound in sounds]
     batches = length_buckets(
         lengths,
-        batch_frames=batch_frames or max(sum(lengths), 1) * len(lengths),
+        batch_frames=batch_frames or max(lengths) * len(lengths),
         max_batch=MAX_BATCH,
         seed=0,
         epoch=0,
@@ -100,11 +101,15 @@ def recognize(
     found: dict[int, Transcript] = {}
     with evaluating(model):
         for batch in batches:
-            feats = [model.frontend(frames[i].to(device)) for i in batch]
-            feat_lens = torch.tensor([len(each) for each in feats], device=device)
-            hypotheses = decode_batch(model, pad_sequence(feats, batch_first=True), feat_lens)
+            feats = [model.frontend(sounds[i].frames.to(device)) for i in batch]
+            hypotheses = decode_batch(
+                model,
+                pad_sequence(feats, batch_first=True),
+                torch.tensor([len(each) for each in feats], device=device),
+                durations=[sounds[i].seconds for i in batch],
+            )
             found.update(zip(batch, map(as_transcript, hypotheses), strict=True))
-    return [found[i] for i in range(len(frames))]
+    return [found[i] for i in range(len(sounds))]
 
 
 def as_transcript(hypothesis: Hypothesis) -> Transcript:
@@ -138,17 +143,22 @@ def look(model: Paraformer, frames: Tensor, *, title: str, reference: str | None
     """What the model makes of one utterance, for `picture.draw`.
 
     Args:
-        frames: (T0, M) float32.
+        frames: (T0, M) float32, any device.
         reference: what was really said, if known.
     """
     device = next(model.parameters()).device
+    step = seconds_of_frame(model)
     with evaluating(model):
         feats = model.frontend(frames.to(device))
-        prediction = model.predict(feats[None], torch.tensor([len(feats)], device=device))
-    (hypothesis,) = greedy(prediction, model.tokenizer, model.frontend.frame_seconds)
-    alphas = prediction.alphas[0, : int(prediction.hidden_lens[0])].float().cpu()
-    step = len(feats) * model.frontend.frame_seconds / max(len(alphas), 1)
-    fires = fire_frames(alphas, int(alphas.sum())) * step
+        lens = torch.tensor([len(feats)], device=device)
+        prediction = model.predict(feats[None], lens, attention=True)
+    seconds = len(frames) * FRAME_SECONDS
+    (hypothesis,) = greedy(prediction, model.tokenizer, step, durations=[seconds])
+    num_frames, count = int(prediction.hidden_lens[0]), int(prediction.counts[0])
+    alphas = prediction.alphas[0, :num_frames].float().cpu()
+    said = prediction.logits[0, :count].argmax(dim=1) > model.tokenizer.end  # not special
+    assert prediction.attention is not None  # asked for above
+    attention = prediction.attention[0, :, said, :num_frames].float().mean(dim=0).cpu()
     return View(
         title=title,
         frames=frames.cpu().numpy(),
@@ -157,9 +167,9 @@ def look(model: Paraformer, frames: Tensor, *, title: str, reference: str | None
         step_seconds=step,
         tokens=hypothesis.tokens,
         times=hypothesis.times,
-        fires=fires.tolist(),
-        tail=model.config.tail,
-        attention=None,
+        fires=(fire_frames(alphas, int(alphas.sum())) * step).tolist(),
+        tail=model.config.model.tail,
+        attention=attention.numpy(),
         text=hypothesis.text,
         reference=reference,
     )
@@ -242,8 +252,8 @@ class Work:
 
     def recognized(self, shelf: list[Item]) -> Iterator[tuple[Item, Transcript]]:
         """Recognise what was read, write the results, and give them in order."""
-        frames = [item.sound.frames for item in shelf]
-        transcripts = recognize(self.model, frames, batch_frames=self.batch_frames)
+        sounds = [item.sound for item in shelf]
+        transcripts = recognize(self.model, sounds, batch_frames=self.batch_frames)
         for item, transcript in zip(shelf, transcripts, strict=True):
             try:
                 self.write(item, transcript)

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from paraformer_asr.audio import load_audio
 from paraformer_asr.errors import AsrError
+from paraformer_asr.features import FRAME_SECONDS
 from paraformer_asr.models import Paraformer
 
-FRAME_SECONDS = 0.01
-"""From one raw log-mel frame to the next."""
+__all__ = ["FRAME_SECONDS", "Sound", "find_inputs", "output_names", "read_sound"]
+
 SUFFIXES = (".wav", ".npy")
 MOST_ATTENTION_BYTES = 8_000_000_000
 """A recording whose attention weights would need more is refused rather than left to be killed."""
@@ -53,31 +54,30 @@ def find_inputs(inputs: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     found: dict[str, Path] = {}  # by absolute path, in order of appearance
     errors = []
     for given in inputs:
-        try:
-            for path in expand(Path(given)):
-                found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (keeps links apart)
-        except AsrError as error:
-            errors.append(str(error))
+        paths, problem = expand(Path(given))
+        errors += problem
+        for path in paths:
+            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (keeps links apart)
     return list(found.values()), errors
 
 
-def expand(given: Path) -> list[Path]:
-    """The files that one input stands for; AsrError if there are none."""
+def expand(given: Path) -> tuple[list[Path], list[str]]:
+    """The files that one input stands for, or why there are none."""
     if given.is_file():
-        return [given]
+        return [given], []
     if given.is_dir():
         inside = sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         visible = [p for p in inside if not p.name.startswith(".")]
         if not visible:
-            raise AsrError(f"{given}: the folder holds no {' or '.join(SUFFIXES)} file.")
-        return visible
+            return [], [f"{given}: the folder holds no {' or '.join(SUFFIXES)} file."]
+        return visible, []
     if glob.has_magic(str(given)):
         matches = sorted(Path(match) for match in glob.glob(str(given), recursive=True))  # noqa: PTH207
         files = [match for match in matches if match.is_file()]
         if not files:
-            raise AsrError(f"{given}: no file matches this pattern.")
-        return files
-    raise AsrError(f"{given}: there is no such file or folder.")
+            return [], [f"{given}: no file matches this pattern."]
+        return files, []
+    return [], [f"{given}: there is no such file or folder."]
 
 
 def output_names(paths: Sequence[Path]) -> list[Path]:
@@ -111,15 +111,11 @@ def read_sound(model: Paraformer, path: Path) -> Sound:
     return sound
 
 
-def sound_from_wav(model: Paraformer, path: Path, *, where: str | None = None) -> Sound:
-    """Read and analyse one WAV file; `where` stands for it in messages."""
-    config = model.frontend.config
-    waveform, notes = load_audio(path, config)
-    try:
-        frames = model.frontend.frames(waveform)
-    except AsrError as error:
-        raise AsrError(f"{where or path}: {error}") from None
-    return Sound(frames.cpu(), len(waveform) / config.sample_rate, tuple(notes))
+def sound_from_wav(model: Paraformer, path: Path) -> Sound:
+    """Read and analyse one WAV file."""
+    waveform, notes = load_audio(path, model.frontend.config)
+    frames = model.frontend.frames(waveform)
+    return Sound(frames, len(waveform) / model.frontend.config.sample_rate, notes)
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -178,7 +174,7 @@ def check_length(model: Paraformer, num_frames: int, *, where: str) -> None:
             f"{where}: {num_frames} frames of 10 ms are too short for this encoder, which needs "
             f"{needed}; give a longer recording."
         )
-    config = model.config
+    config = model.config.model
     needed = 3 * 4 * config.heads * encoded * encoded  # scores, weights and a copy in float32
     if config.stream is None and needed > MOST_ATTENTION_BYTES:
         most = int((MOST_ATTENTION_BYTES / (12 * config.heads)) ** 0.5)

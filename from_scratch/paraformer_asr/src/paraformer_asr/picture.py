@@ -159,7 +159,9 @@ def sawtooth(
         return edges, sums
     # Where the sum first reaches each whole number, between frame edges by a straight line.
     after = np.searchsorted(sums + 1e-6, whole)
-    part = np.clip((whole - sums[after - 1]) / np.maximum(sums[after] - sums[after - 1], 1e-9), 0, 1)
+    part = np.clip(
+        (whole - sums[after - 1]) / np.maximum(sums[after] - sums[after - 1], 1e-9), 0, 1
+    )
     fires = (after - 1 + part) * step_seconds
     # Sorted by time; at a fire first the point 1, then the point 0, then what comes after it.
     times = np.concatenate([edges, fires, fires])

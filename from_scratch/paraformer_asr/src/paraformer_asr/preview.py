@@ -12,10 +12,10 @@ import numpy as np
 
 from paraformer_asr.data.utterance import Dataset
 from paraformer_asr.errors import AsrError
+from paraformer_asr.features import FRAME_SECONDS
+from paraformer_asr.infer import make_folder
 from paraformer_asr.picture import figure, plural, shorten, show_mels
 
-FRAME_SECONDS = 0.01
-"""From one raw log-mel frame to the next."""
 MOST = 50
 """Rows of a picture that can still be opened and read."""
 
@@ -26,10 +26,12 @@ def preview(dataset: Dataset, path: Path, count: int = 8) -> int:
     Returns:
         How many were drawn: `count`, or all of a smaller dataset.
     Raises:
-        AsrError: a count outside 1..50, or an utterance that cannot be loaded.
+        AsrError: a count outside 1..50, an utterance that cannot be loaded, or a path that
+            cannot be written to.
     """
     if not 1 <= count <= MOST:
         raise AsrError(f"a preview of {count} utterances: choose from 1 to {MOST}.")
+    make_folder(path.parent)
     count = min(count, len(dataset))
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     utterances = [dataset.load(index) for index in indices]

@@ -23,14 +23,9 @@ import numpy as np
 from paraformer_asr import __version__
 from paraformer_asr.checkpoints import Loaded
 from paraformer_asr.errors import AsrError
+from paraformer_asr.features import FRAME_SECONDS
 from paraformer_asr.infer import recognize, result
-from paraformer_asr.inputs import (
-    FRAME_SECONDS,
-    Sound,
-    check_length,
-    frames_from,
-    sound_from_wav,
-)
+from paraformer_asr.inputs import Sound, check_length, frames_from, sound_from_wav
 from paraformer_asr.settings import nearest
 
 if TYPE_CHECKING:
@@ -164,16 +159,16 @@ class Service:
             path = Path(folder) / "body.wav"
             path.write_bytes(body)
             try:
-                sound = sound_from_wav(self.model, path, where="the recording")
+                sound = sound_from_wav(self.model, path)
                 self.check_seconds(sound.seconds)
-                check_length(self.model, len(sound.frames), where="the recording")
+                check_length(self.model, len(sound.frames), where="the body")
             except AsrError as error:
                 raise Refused(422, str(error).replace(str(path), "the body")) from None
         return self.answer(sound)
 
     def answer(self, sound: Sound) -> dict[str, Any]:
         with self.lock:
-            (transcript,) = recognize(self.model, [sound.frames])
+            (transcript,) = recognize(self.model, [sound])
         return result(sound, transcript)
 
     def check_seconds(self, seconds: float) -> None:
@@ -220,8 +215,8 @@ def parse_json(body: bytes) -> Any:
         raise Refused(400, 'the JSON is nested too deeply; send {"features": [[...]]}.') from None
     except UnicodeDecodeError as error:
         raise Refused(
-            400, f"byte {error.start} of the body is not UTF-8; send JSON, or a WAV to "
-            "/recognize/wav."
+            400,
+            f"byte {error.start} of the body is not UTF-8; send JSON, or a WAV to /recognize/wav.",
         ) from None
     except ValueError as error:
         raise Refused(
