@@ -1,11 +1,13 @@
-"""Small WAV files and manifests for the tests of the data; written with the standard library."""
+"""Small WAV files and manifests for the tests of the data; scripts as modules."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import wave
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -100,3 +102,14 @@ def config_for(
         model=model or ModelConfig(),
         loss=loss or LossConfig(),
     )
+
+
+def load_script(name: str) -> ModuleType:
+    """The module of scripts/NAME.py, which is no part of the package."""
+    path = Path(__file__).parents[1] / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -44,6 +44,8 @@ def test_the_text_is_that_of_the_pieces_in_order(digits):
             assert dataset.load(index, epoch=3).text == " ".join(texts)
         assert 1 <= len(texts) <= 4
     assert set(dataset.texts()) == {"0", "1", "2", "3", "4", " "}
+    alone = joined(digits, join=replace(JOIN, count=(1, 1), separator=" "))
+    assert set(alone.texts()) == {"0", "1", "2", "3", "4"}
 
 
 def test_the_waveform_is_the_pieces_with_pauses_between_and_around(digits):

@@ -47,7 +47,9 @@ def test_a_line_has_all_that_the_manifest_says(tmp_path):
 def test_a_byte_order_mark_other_columns_and_blank_lines_do_no_harm(tmp_path):
     for name in "abc":
         write_tone(tmp_path / f"{name}.wav")
-    text = "\ufeffid,Text,Path,Split\r\n\r\n7,A,a.wav,train\r\n8,B,b.wav,valid\r\n9,C,c.wav,TEST\r\n"
+    text = (
+        "\ufeffid,Text,Path,Split\r\n\r\n7,A,a.wav,train\r\n8,B,b.wav,valid\r\n9,C,c.wav,TEST\r\n"
+    )
     (tmp_path / "m.csv").write_bytes(text.encode())
     lines = read_manifest(ManifestConfig(path=str(tmp_path / "m.csv")))
 
@@ -155,7 +157,7 @@ def test_an_unknown_speaker_to_hold_out_lists_those_there_are(tmp_path, header, 
 
 
 def test_a_split_that_stays_empty_is_an_error(tmp_path):
-    with pytest.raises(AsrError, match="m.csv: no line is left for the train split; add"):
+    with pytest.raises(AsrError, match=r"m.csv: no line is left for the train split; add"):
         read_manifest(manifest_of(tmp_path, many(2), HEADER[:3]))
 
 
@@ -329,6 +331,13 @@ def test_a_recording_is_read_once(tmp_path, monkeypatch):
         dataset.load(0, epoch=epoch)
 
     assert sorted(read) == sorted(dataset.names)
+
+
+def test_notes_of_a_recording_are_there_without_asking_for_its_samples(tmp_path):
+    write_tone(tmp_path / "a.wav", channels=2)
+    recordings = Recordings(config_for(tmp_path / "m.csv").features)
+
+    assert recordings.notes(tmp_path / "a.wav") == ("its 2 channels were averaged to one",)
 
 
 def test_what_does_not_fit_in_memory_is_read_again_and_is_the_same(tmp_path):
