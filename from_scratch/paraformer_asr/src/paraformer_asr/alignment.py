@@ -216,17 +216,21 @@ def mark(pair: tuple[str | None, str | None]) -> str:
 
 
 def visible(text: str) -> str:
-    """White space as open boxes, an empty word as the sign of the empty set."""
-    return "".join("\N{OPEN BOX}" if c.isspace() else c for c in text) or "\N{EMPTY SET}"
+    """White space as open boxes, an empty word as the sign of the empty set, and a mark that would
+    combine with what stands before it on a dotted circle of its own."""
+    if not text:
+        return "\N{EMPTY SET}"
+    carrier = "" if columns(text[0]) else "\N{DOTTED CIRCLE}"
+    return carrier + "".join("\N{OPEN BOX}" if c.isspace() else c for c in text)
 
 
 def display_width(text: str) -> int:
     """Columns of a terminal that a text takes (Unicode Standard Annex 11, East Asian width)."""
-    return sum(
-        0
-        if unicodedata.category(c) in ("Mn", "Me", "Cf")
-        else 2
-        if unicodedata.east_asian_width(c) in "WF"
-        else 1
-        for c in text
-    )
+    return sum(map(columns, text))
+
+
+def columns(character: str) -> int:
+    """0 for marks that combine with the character before, 2 for wide characters, else 1."""
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
