@@ -33,7 +33,12 @@ def make_run(
         numbers |= {"parameters": 1000, "stopped": False, "note": "text is left aside"}
         (run / "metrics.json").write_text(json.dumps(numbers), "utf-8")
     if test is not None:
-        evaluation = {"cer": test, "hypotheses": ["abc"], "count": 400}
+        evaluation = {
+            "cer": {"rate": test, "deletions": 3},
+            "utterances": 400,
+            "split": "test",
+            "speakers": {"jo": {"rate": None, "utterances": 400}},
+        }
         (run / "evaluation_test.json").write_text(json.dumps(evaluation), "utf-8")
     return run
 
@@ -70,6 +75,8 @@ def test_the_summary_by_hand(runs, tmp_path):
         ("base", "1"),
     ]
     assert float(rows[5]["test/cer"]) == 0.26
+    assert rows[5]["test/cer/deletions"] == "3"
+    assert "test/speakers/jo" not in rows[5]
     assert rows[0]["best_step"] == "2"
     assert (tmp_path / "out/comparison.png").stat().st_size > 5000
 

@@ -13,7 +13,7 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -272,16 +272,23 @@ def _csv(groups: Mapping[str, Sequence[Run]]) -> str:
     return text.getvalue()
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, object]]:
+def _flat(
+    values: Mapping[str, Any], prefix: str = "", separator: str = "."
+) -> Iterator[tuple[str, Any]]:
+    """Nested values with joined names."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, f"{prefix}{name}{separator}", separator)
         else:
             yield f"{prefix}{name}", value
 
 
 def _read_numbers(path: Path) -> dict[str, float]:
-    """The numbers at the top of a JSON file; other values are left aside."""
+    """The numbers in a JSON file; other values are left aside.
+
+    Numbers inside of others get names with slashes: the rate in {"cer": {"rate": 0.1}} is "cer",
+    its neighbours are "cer/...".
+    """
     try:
         values = json.loads(path.read_bytes().decode("utf-8"))
     except ValueError as error:
@@ -289,7 +296,7 @@ def _read_numbers(path: Path) -> dict[str, float]:
     if not isinstance(values, dict):
         raise AsrError(f"{path}: damaged (expected names with numbers).")
     return {
-        name: value
-        for name, value in values.items()
+        name.removesuffix("/rate"): value
+        for name, value in _flat(values, separator="/")
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
