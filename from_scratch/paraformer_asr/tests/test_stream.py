@@ -14,6 +14,7 @@ from paraformer_asr.audio import write_wav
 from paraformer_asr.checkpoints import Loaded
 from paraformer_asr.errors import AsrError
 from paraformer_asr.infer import recognize, transcribe
+from paraformer_asr.inputs import Sound
 from paraformer_asr.models import build_model
 from paraformer_asr.stream import CifStream, StackStream, Stream
 from paraformer_asr.stream_files import read_samples, stream_paths
@@ -48,7 +49,7 @@ def test_pieces_give_the_same_logits_and_times_as_the_whole(encoder, right, stac
         frames = torch.randn(num_frames, 20)
         feats = model.frontend(frames)
         whole = model.predict(feats[None], torch.tensor([len(feats)]))
-        (expected,) = recognize(model, [frames])
+        (expected,) = recognize(model, [Sound(frames, num_frames * 0.01)])
         for piece in (1, 5, 1000):
             stream, transcript = streamed(model, frames, piece)
             count = stream.embeds.shape[1]

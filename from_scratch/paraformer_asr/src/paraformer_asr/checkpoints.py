@@ -1,7 +1,8 @@
 """Checkpoints: written whole, read as data only, and refused with a reason when they do not fit.
 
-A checkpoint to use holds the weights (CMVN among them), the vocabulary and the configuration. One to
-resume from also holds the optimiser, the average, the place in the data and the random states.
+A checkpoint to use holds the weights (CMVN among them), the vocabulary and the configuration.
+One to resume from also holds the optimiser, the average, the place in the data and the random
+states.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor
     # Relative to the frame's first token the edges are small numbers: float32 is exact enough.
     from_BT = (starts_BT - first_BT).float()
     to_BT = (ends_BT - first_BT).float()
-    # A spare row behind each utterance's tokens takes what does not count; it is cut off at the end.
+    # A spare row behind each utterance's tokens takes what does not count; it is cut off again.
     utterance_B1 = torch.arange(B, device=hidden_BTD.device)[:, None] * (K + 1)
     shares, frame_of, row_of = [], [], []
     for s in range(touched):
@@ -108,7 +108,7 @@ def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor
         shares.append(share_BT.view(-1)[reached])
         frame_of.append(reached)
         row_of.append((utterance_B1 + token_BT).view(-1)[reached])
-    embeds = AddRows.apply(
+    embeds: Tensor = AddRows.apply(  # type: ignore[no-untyped-call]
         hidden_BTD.reshape(B * T, D),
         torch.cat(shares),
         torch.cat(frame_of),
@@ -164,7 +164,7 @@ def piece_size(frames: Tensor) -> int:
 
 def in_pieces(size: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The columns (P,) side by side, cut into views of at most `size` entries."""
-    return zip(*(column.split(size) for column in columns), strict=True)
+    return zip(*(torch.split(column, size) for column in columns), strict=True)
 
 
 def overlap_weights(alphas: Tensor, num_tokens: int) -> Tensor:

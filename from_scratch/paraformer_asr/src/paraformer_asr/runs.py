@@ -1,14 +1,14 @@
 """Run folders: what a training leaves behind, and all that is needed to go on or to use the model.
 
-    runs/20260131-142501-tiny-3f9a1c/
-      config.yaml        every setting, resolved; training it again repeats the run
-      environment.json   versions, machine, threads, command
-      tokens.txt         the vocabulary
-      log.txt            what was said, with times
-      metrics.csv        a row per logged step and per validation
-      metrics.json       the final numbers
-      curves.png         the rows as curves
-      checkpoints/       last.pt and the one before it, previous.pt, to resume; best.pt to use
+runs/20260131-142501-tiny-3f9a1c/
+  config.yaml        every setting, resolved; training it again repeats the run
+  environment.json   versions, machine, threads, command
+  tokens.txt         the vocabulary
+  log.txt            what was said, with times
+  metrics.csv        a row per logged step and per validation
+  metrics.json       the final numbers
+  curves.png         the rows as curves
+  checkpoints/       last.pt and the one before it, previous.pt, to resume; best.pt to use
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Run:
 
     @classmethod
     def create(cls, config: Config) -> Run:
-        """Make a folder named by time, configuration and six random digits, with its first files."""
+        """Make a folder named by time, configuration and random digits, with its first files."""
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.name}-{uuid.uuid4().hex[:6]}"
         folder = Path(config.out) / name
         try:

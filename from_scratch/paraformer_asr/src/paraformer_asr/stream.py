@@ -26,6 +26,7 @@ from paraformer_asr.decode import greedy
 from paraformer_asr.errors import AsrError
 from paraformer_asr.features import frame_sizes
 from paraformer_asr.infer import Transcript, as_transcript, evaluating
+from paraformer_asr.inputs import FRAME_SECONDS
 from paraformer_asr.models import Paraformer, Prediction
 
 
@@ -109,7 +110,7 @@ class CifStream:
         self.rest_weight = ends[:, -1:] - counts[:, None]
         everything = (weights[..., None] * frames).sum(dim=1, keepdim=True)
         self.rest_sum = everything - embeds.sum(dim=1, keepdim=True)
-        return embeds
+        return embeds.to(hidden.dtype)
 
 
 class Stream:
@@ -138,7 +139,7 @@ class Stream:
         self.hidden = torch.zeros(1, 0, model.config.model.dim, device=self.device)
         self.firing = CifStream(model)
         self.embeds = torch.zeros(1, 0, model.config.model.dim, device=self.device)
-        self.num_samples = 0
+        self.num_samples = self.num_frames = 0
         self.finished = False
 
     @property
@@ -175,6 +176,7 @@ class Stream:
 
     def push_frames(self, frames: Tensor, *, last: bool = False) -> bool:
         """Take log-mel frames (t, M) instead of samples; True if a token was completed."""
+        self.num_frames += len(frames)
         with torch.inference_mode(), evaluating(self.model):
             feats = self.stacking.push(frames.to(self.device), last=last)
             self.feats = torch.cat([self.feats, feats])
@@ -200,14 +202,22 @@ class Stream:
             if ends:
                 return
 
-    def finish(self) -> Transcript:
+    @property
+    def seconds(self) -> float:
+        """Of sound so far: of the samples or, where only frames were given, of those."""
+        rate = self.model.frontend.config.sample_rate
+        return self.num_samples / rate if self.num_samples else self.num_frames * FRAME_SECONDS
+
+    def finish(self, seconds: float | None = None) -> Transcript:
         """Say that the recording has ended; the whole transcript.
 
+        Args:
+            seconds: length of the recording, which no time will exceed; None takes `seconds`.
         Raises:
             AsrError: fewer samples than one window were fed.
         """
         if not self.finished:
-            if self.stacking.first + len(self.stacking.frames) == 0:
+            if self.num_frames == 0:
                 window, _ = frame_sizes(self.model.frontend.config.sample_rate)
                 raise AsrError(
                     f"the recording ended after {self.num_samples} samples, fewer than one window "
@@ -215,13 +225,13 @@ class Stream:
                 )
             self.push_frames(self.stacking.frames[:0], last=True)
             self.finished = True
-        return self.transcript()
+        return self.transcript(seconds)
 
     def text(self) -> str:
         """The text so far."""
         return self.transcript().text
 
-    def transcript(self) -> Transcript:
+    def transcript(self, seconds: float | None = None) -> Transcript:
         """What has been recognised so far, with times and probabilities."""
         num_tokens, num_frames = self.embeds.shape[1], self.hidden.shape[1]
         counts = torch.tensor([num_tokens], device=self.device)
@@ -235,10 +245,10 @@ class Stream:
         prediction = Prediction(
             logits=logits, counts=counts, alphas=alphas, hidden_lens=lens, attention=None
         )
-        found = greedy(prediction, self.model.tokenizer, self.model.frontend.frame_seconds)
+        found = greedy(
+            prediction,
+            self.model.tokenizer,
+            self.model.frontend.frame_seconds,
+            durations=[self.seconds if seconds is None else seconds],
+        )
         return as_transcript(found[0])
-
-
-def stream_pieces(samples: Tensor, size: int) -> Iterator[Tensor]:
-    """Cut a whole recording (N,) into pieces of `size` samples, as a microphone would give them."""
-    return iter(samples.split(size))

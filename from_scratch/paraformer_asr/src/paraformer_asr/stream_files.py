@@ -53,7 +53,7 @@ def stream_paths(
     written, warnings = [], []
 
     def finish(name: Path, stream: Stream, sound: Sound, source: str) -> None:
-        transcript = stream.finish()
+        transcript = stream.finish(sound.seconds)
         say(f"{name}\t{transcript.text}")
         if timestamps:
             say(timestamp_lines(transcript))

@@ -110,7 +110,9 @@ class Session:
             self.model.frontend.fit(picked)
         self.trainer = Trainer(self.model, self.config, self.device)
         self.model.tokenizer.save(run.folder / "tokens.txt")
-        run.write_json("environment.json", environment(device=str(self.device), matmul=str(self.matmul)))
+        run.write_json(
+            "environment.json", environment(device=str(self.device), matmul=str(self.matmul))
+        )
         for warning in self.warnings:
             run.say(f"warning: {warning}")
         sizes = ", ".join(f"{len(data)} {split}" for split, data in self.datasets.items())
