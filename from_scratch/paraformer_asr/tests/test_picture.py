@@ -115,9 +115,9 @@ def test_texts_with_formula_signs_and_unknown_letters_are_drawn_as_they_are(tmp_
 def test_the_picture_does_not_change_settings_of_matplotlib(tmp_path: Path):
     import matplotlib
 
-    before = matplotlib.rcParams.copy()
+    before = {name: str(matplotlib.rcParams[name]) for name in matplotlib.rcParams}
     draw([view_of([0.5] * 4, "ab")], tmp_path / "x.png")
-    assert matplotlib.rcParams == before
+    assert {name: str(matplotlib.rcParams[name]) for name in matplotlib.rcParams} == before
 
 
 def test_matplotlib_is_not_imported_before_something_is_drawn():

@@ -236,11 +236,12 @@ def draw_examples(loaded: Loaded, dataset: Dataset, scored: Sequence[Scored], pa
     for index, title in chosen.items():
         utterance = dataset.load(index)
         errors = scored[index].errors
+        counted = f"{errors.edits} errors in {errors.reference_length} tokens"
         views.append(
             look(
                 loaded.model,
                 utterance.frames,
-                title=f"{title}: {utterance.name}, {errors.edits} wrong of {errors.reference_length}",
+                title=f"{title}: {utterance.name}, {counted}",
                 reference=utterance.text,
             )
         )

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -188,4 +188,5 @@ def check_length(model: Paraformer, num_frames: int, *, where: str) -> None:
 
 def encoded_length(model: Paraformer, num_feats: int) -> int:
     """Encoder frames made of `num_feats` stacked frames."""
-    return int(model.encoder.output_lengths(torch.tensor([num_feats]))[0])
+    lengths = cast("Callable[[Tensor], Tensor]", model.encoder.output_lengths)
+    return int(lengths(torch.tensor([num_feats]))[0])

@@ -153,8 +153,8 @@ def sawtooth(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The integrated weight over time as a line that rises to 1 and falls to 0 at each fire."""
     sums = np.concatenate([[0.0], np.cumsum(alphas, dtype=np.float64)])
-    edges = np.arange(len(sums)) * step_seconds
-    whole = np.arange(1, int(sums[-1] + 1e-6) + 1)
+    edges = np.arange(len(sums), dtype=np.float64) * step_seconds
+    whole = np.arange(1, int(sums[-1] + 1e-6) + 1, dtype=np.float64)
     if not len(whole):
         return edges, sums
     # Where the sum first reaches each whole number, between frame edges by a straight line.
@@ -165,7 +165,7 @@ def sawtooth(
     fires = (after - 1 + part) * step_seconds
     # Sorted by time; at a fire first the point 1, then the point 0, then what comes after it.
     times = np.concatenate([edges, fires, fires])
-    order = np.concatenate([np.floor(sums + 1e-6) * 3 + 2, whole * 3.0, whole * 3.0 + 1])
+    order = np.concatenate([np.floor(sums + 1e-6) * 3 + 2, whole * 3, whole * 3 + 1])
     values = np.concatenate(
         [np.maximum(sums - np.floor(sums + 1e-6), 0), np.ones(len(whole)), np.zeros(len(whole))]
     )
@@ -186,7 +186,10 @@ def sentence(view: View) -> str:
 
 
 def draw_attention(axis: Any, view: View) -> None:
-    """Cross-attention, one row for each token from top to bottom; brighter is more."""
+    """Cross-attention, one row for each token from top to bottom; brighter is more.
+
+    The scale begins at 0 and is written down, so that attention to everything alike looks so.
+    """
     axis.set_xlabel("seconds")
     num_tokens = len(view.tokens)
     if view.attention is None or not num_tokens:
@@ -200,8 +203,10 @@ def draw_attention(axis: Any, view: View) -> None:
         aspect="auto",
         interpolation="nearest",
         cmap="viridis",
+        vmin=0,
         extent=(0, end, num_tokens, 0),
     )
+    axis.set_title(f"attention from 0 (dark) to {view.attention.max():.2g}", loc="left", fontsize=9)
     every = -(-num_tokens // MOST_LABELS)
     axis.set_yticks(np.arange(0, num_tokens, every) + 0.5, list(view.tokens)[::every])
     axis.tick_params(axis="y", length=0)
