@@ -238,8 +238,8 @@ class Work:
         for path, name in files:
             try:
                 sound = read_sound(self.model, path)
-            except (AsrError, OSError) as error:
-                self.errors.append(self.message(path, error))
+            except AsrError as error:
+                self.errors.append(str(error))
                 continue
             self.warnings += [f"{path}: {note}" for note in sound.notes]
             shelf.append(Item(path, name, sound))
@@ -258,7 +258,8 @@ class Work:
             try:
                 self.write(item, transcript)
             except OSError as error:
-                self.errors.append(self.message(item.path, error))
+                reason = error.strerror or error
+                self.errors.append(f"{item.path}: its result cannot be written ({reason}).")
                 continue
             yield item, transcript
 
@@ -273,12 +274,6 @@ class Work:
             path = target.with_name(f"{target.name}.png")
             draw([look(self.model, item.sound.frames, title=str(item.name))], path)
             self.written.append(path)
-
-    @staticmethod
-    def message(path: Path, error: AsrError | OSError) -> str:
-        if isinstance(error, AsrError):
-            return str(error)
-        return f"{error.filename or path}: {error.strerror or error}."
 
 
 def result(sound: Sound, transcript: Transcript) -> dict[str, Any]:
