@@ -111,7 +111,7 @@ def test_lines_are_aligned_for_wide_and_combining_characters():
 
 
 def test_lists_of_words_are_aligned_by_words():
-    assert align("the cat sat".split(), "a cat sat down".split()).lines() == (
+    assert align(["the", "cat", "sat"], ["a", "cat", "sat", "down"]).lines() == (
         "REF: the cat sat *",
         "HYP: a   cat sat down",
         "     S           I",

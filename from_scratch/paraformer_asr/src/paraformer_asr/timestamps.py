@@ -55,8 +55,8 @@ def token_spans(
         AsrError: `alphas` is not a single utterance's.
     """
     expect(("alphas", alphas, "T"))
-    if num_tokens == 0:
-        return []
+    if num_tokens == 0 or len(alphas) == 0:
+        return [(0.0, 0.0)] * num_tokens
     alphas = alphas.double()
     total = float(alphas.sum())
     edge = EDGE * min(total, 1.0)
@@ -65,7 +65,8 @@ def token_spans(
         edges[-1:] = reaching(alphas, total - edge)
     whole = len(alphas) * frame_seconds
     limit = whole if duration is None else min(duration, whole)
-    times = np.maximum.accumulate(np.clip(edges.numpy() * frame_seconds, 0, limit))
+    seconds = edges.double().numpy() * frame_seconds  # in float32 it could exceed the limit
+    times = np.maximum.accumulate(np.clip(seconds, 0, limit))
     return list(pairwise(times.tolist()))
 
 
