@@ -249,7 +249,7 @@ def test_batches_are_made_on_the_cpu_when_the_model_is_elsewhere():
 
 def test_an_empty_dataset_is_refused():
     with pytest.raises(AsrError, match="the test split has no utterances; look at the manifest"):
-        batches_of(config_of(), dataset=Other([]))
+        Batches(Other([]), Frontend(config_of().features), Tokenizer("a"), config_of(), train=False)
 
 
 def test_a_batch_that_is_not_there_is_an_index_error():
