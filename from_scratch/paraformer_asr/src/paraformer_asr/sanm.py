@@ -120,7 +120,8 @@ class SanmLayer(nn.Module):
 
     def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
         mixed = self.dropout(mixed)
-        x = x + mixed if self.residual else mixed
+        # Without x the dtype must be asked for: autocast rounds `mixed`, and x runs through all.
+        x = x + mixed if self.residual else mixed.to(x.dtype)
         output: Tensor = x + self.dropout(self.ffn(self.norm_ffn(x)))
         return output
 
