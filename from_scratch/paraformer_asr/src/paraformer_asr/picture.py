@@ -75,8 +75,15 @@ def draw(views: Sequence[View], path: Path) -> None:
             draw_attention(axes[2], view)
             for axis, color in zip(axes, ("white", FIRE, "white"), strict=True):
                 axis.set_xlim(0, max(view.seconds, 0.1))
-                for time in view.fires:
-                    axis.axvline(time, color=color, linewidth=0.8, linestyle=":")
+                axis.vlines(
+                    view.fires,
+                    0,
+                    1,
+                    color,
+                    ":",
+                    linewidth=0.8,
+                    transform=axis.get_xaxis_transform(),
+                )
         save(path)
 
 
@@ -132,8 +139,8 @@ def show_mels(axis: Any, frames: NDArray[np.float32], frame_seconds: float) -> N
 
 def draw_alphas(axis: Any, view: View) -> None:
     """Bars of alpha, the weight integrated since the last fire, and the token of each stretch."""
-    left = np.arange(len(view.alphas)) * view.step_seconds
-    axis.bar(left, view.alphas, width=view.step_seconds, align="edge", color=BAR)
+    edges = np.arange(len(view.alphas) + 1) * view.step_seconds
+    axis.stairs(view.alphas, edges, fill=True, color=BAR)
     times, integrated = sawtooth(view.alphas, view.step_seconds)
     axis.plot(times, integrated, color=FIRE, linewidth=0.9)
     axis.axhline(1, color=FIRE, linewidth=0.5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,7 +51,8 @@ def stream_paths(
     given = [str(each) for each in inputs]
     paths, errors = find_inputs(each for each in given if each != "-")
     names = output_names(paths) if paths else []
-    written, warnings = [], []
+    written: list[Path] = []
+    warnings: list[str] = []
 
     def finish(name: Path, stream: Stream, sound: Sound, source: str) -> None:
         transcript = stream.finish(sound.seconds)
@@ -62,35 +64,41 @@ def stream_paths(
         write_atomic(target, as_json({"input": source, **result(sound, transcript)}))
         written.append(target)
 
-    for path, name in zip(paths, names, strict=True):
+    def follow_file(path: Path, name: Path) -> None:
+        sound = read_sound(loaded.model, path)
+        stream = Stream(loaded.model)
+        follow_frames(stream, sound.frames, say)
+        finish(name, stream, sound, str(path))
+        warnings.extend(f"{path}: {note}" for note in sound.notes)
+
+    def follow_stdin() -> None:
+        stream = Stream(loaded.model)
+        rate = loaded.model.frontend.config.sample_rate
+        for piece in read_samples(stdin or sys.stdin.buffer, int(rate * PIECE_SECONDS)):
+            if stream.feed(piece):
+                say_text(stream, stream.seconds, say)
+        finish(Path("stdin"), stream, Sound(torch.zeros(0, 0), stream.seconds), "-")
+
+    def attempt(work: Callable[[], None], source: str) -> None:
+        """One input that fails is reported, and the next one goes on."""
         try:
-            sound = read_sound(loaded.model, path)
-            stream = Stream(loaded.model)
-            follow_frames(stream, sound.frames, say)
-            finish(name, stream, sound, str(path))
-            warnings += [f"{path}: {note}" for note in sound.notes]
+            work()
         except AsrError as error:
-            errors.append(str(error))
+            errors.append(f"stdin: {error}" if source == "-" else str(error))
         except OSError as error:
-            errors.append(f"{path}: {error.strerror or error}.")
+            errors.append(f"{source}: {error.strerror or error}.")
+
+    for path, name in zip(paths, names, strict=True):
+        attempt(partial(follow_file, path, name), str(path))
     if "-" in given:
-        try:
-            stream = Stream(loaded.model)
-            rate = loaded.model.frontend.config.sample_rate
-            for piece in read_samples(stdin or sys.stdin.buffer, int(rate * PIECE_SECONDS)):
-                if stream.feed(piece):
-                    say_text(stream, stream.num_samples / rate, say)
-            sound = Sound(torch.zeros(0, 0), stream.num_samples / rate)
-            finish(Path("stdin"), stream, sound, "-")
-        except AsrError as error:
-            errors.append(f"stdin: {error}")
+        attempt(follow_stdin, "-")
     return Report(tuple(written), tuple(errors), tuple(warnings))
 
 
 def follow_frames(stream: Stream, frames: Tensor, say: Callable[[str], None]) -> None:
     """Feed the frames (T0, M) of a file piece by piece, saying the text when it has grown."""
     pushed = 0
-    for piece in frames.split(max(1, round(PIECE_SECONDS / FRAME_SECONDS))):
+    for piece in torch.split(frames, max(1, round(PIECE_SECONDS / FRAME_SECONDS))):
         pushed += len(piece)
         if stream.push_frames(piece):
             say_text(stream, pushed * FRAME_SECONDS, say)

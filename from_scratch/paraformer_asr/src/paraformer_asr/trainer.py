@@ -137,7 +137,7 @@ class Trainer:
         grad_norm: float,
         lr: float,
     ) -> None:
-        """Stop at values that are not finite. In fp16 an infinite gradient only lowers the scale."""
+        """Stop at values that are not finite; in fp16 an infinite gradient lowers the scale."""
         precision = self.config.train.precision
         if precision == "fp16":
             if self.scaler.get_scale() < 1:

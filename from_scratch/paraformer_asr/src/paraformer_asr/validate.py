@@ -30,7 +30,9 @@ def validate(model: Paraformer, batches: Iterable[Batch], losses: Losses) -> dic
     model.eval()
     device = next(model.parameters()).device
     sums: dict[str, torch.Tensor] = {}
-    lens, references, hypotheses = [], [], []
+    lens: list[torch.Tensor] = []
+    references: list[str] = []
+    hypotheses: list[str] = []
     for batch in batches:
         batch = batch.to(device)
         outputs = model(batch.feats, batch.feat_lens, batch.tokens, batch.token_lens)
