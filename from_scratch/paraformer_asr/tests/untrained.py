@@ -39,7 +39,7 @@ def tiny_config(**model: Any) -> Config:
 
 
 def tiny_model(**model: Any) -> Paraformer:
-    """Weights repeat; an alpha is about 0.2, a token in five frames, and depends on the features."""
+    """Weights repeat; alphas are about 0.2, a token in five frames, and depend on the features."""
     torch.manual_seed(5)
     made = build_model(tiny_config(**model))
     made.frontend.scale.fill_(0.1)
