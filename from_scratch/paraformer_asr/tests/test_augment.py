@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from paraformer_asr.augment import (
     add_noise,
@@ -24,11 +23,11 @@ from paraformer_asr.seed import stream
 EVERYTHING = AugmentConfig(speeds=(0.9, 1.0, 1.1), gain_db=6, noise_db=(0, 20))
 
 
-def tone(hz: float = 400, peak: float = 0.5, seconds: float = 0.5) -> Tensor:
+def tone(hz: float = 400, peak: float = 0.5, seconds: float = 0.5) -> torch.Tensor:
     return peak * torch.sin(2 * math.pi * hz * torch.arange(int(16000 * seconds)) / 16000)
 
 
-def loudest_hz(samples: Tensor) -> float:
+def loudest_hz(samples: torch.Tensor) -> float:
     return int(torch.fft.rfft(samples).abs().argmax()) * 16000 / len(samples)
 
 
@@ -123,7 +122,7 @@ def test_warps_cover_their_range_in_steps_of_a_hundredth():
     assert draw_warp(AugmentConfig(), rng) == 1
 
 
-def hidden_of(feats: Tensor, masked: Tensor) -> Tensor:
+def hidden_of(feats: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
     """True where hidden; what is not hidden must be what it was."""
     hidden = masked == 0
     assert torch.equal(masked[~hidden], feats[~hidden])

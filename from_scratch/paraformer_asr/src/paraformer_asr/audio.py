@@ -153,6 +153,8 @@ def _clipping_notes(values: NDArray[np.float64], layout: Layout) -> tuple[str, .
     """A note if a channel is clipped; values (N, C) before channels are mixed."""
     # Files of 24 and more bits are often made from 16 bits: full scale is what 16 bits can reach.
     full = 1 - (2**-7 if layout.codec != FLOAT and layout.bits == 8 else 2**-15)
+    if np.abs(values).max() < full:
+        return ()
     share = max(_share_in_runs(channel, full) for channel in values.T)
     if share <= CLIPPED_SHARE:
         return ()
