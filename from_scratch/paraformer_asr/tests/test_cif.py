@@ -133,9 +133,12 @@ def test_all_weights_zero_give_no_token_and_empty_rows_in_training():
     assert embeds.shape == (2, 0, 3)
     assert counts.tolist() == [0, 0]
     for form in (integrate_and_fire, integrate_and_fire_loop):
-        embeds, counts = form(hidden, alphas, num_tokens=torch.tensor([2, 0]))
-        assert counts.tolist() == [2, 0]
-        assert torch.equal(embeds, torch.zeros(2, 2, 3))
+        weights = alphas.clone().requires_grad_()
+        embeds, counts = form(hidden, weights, num_tokens=torch.tensor([6, 0]))
+        assert counts.tolist() == [6, 0]
+        assert torch.equal(embeds, torch.zeros(2, 6, 3))
+        embeds.sum().backward()
+        assert bool(torch.isfinite(weights.grad).all())
 
 
 def test_an_utterance_without_tokens_beside_others():
