@@ -49,10 +49,21 @@ def test_relative_positions_run_from_the_past_to_the_future(count):
 
 def test_legacy_positions_count_down_from_4999():
     place = 4999 - torch.arange(10, dtype=torch.float64)
-    torch.testing.assert_close(legacy_positions(10, torch.empty(0, 4))[:, 0], place.sin().float())
+    table = legacy_positions(10, torch.empty(0, 4))
+    torch.testing.assert_close(table[:, 0], place.sin().float())
+    torch.testing.assert_close(table[:, 2], (place / 100).sin().float(), atol=5e-6, rtol=0)
     table = legacy_positions(5003, torch.empty(0, 4))
     assert table.shape == (5003, 4)
     assert table[0, 0].item() == pytest.approx(math.sin(5002), abs=1e-6)
+
+
+def test_legacy_positions_are_rounded_as_those_of_older_checkpoints():
+    rate = torch.exp(torch.arange(0, 64, 2.0) * -(math.log(10000.0) / 64))
+    angle = torch.arange(4999, 4979, -1.0)[:, None] * rate
+    table = legacy_positions(20, torch.empty(0, 64, dtype=torch.float64))
+    assert table.dtype == torch.float64
+    assert torch.equal(table[:, 0::2].float(), angle.sin())
+    assert torch.equal(table[:, 1::2].float(), angle.cos())
 
 
 def test_tables_have_the_dtype_asked_for_and_can_be_trained_with():

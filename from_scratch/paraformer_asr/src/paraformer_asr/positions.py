@@ -70,11 +70,19 @@ def legacy_positions(count: int, like: Tensor) -> Tensor:
 
     ESPnet and FunASR build the table for 5000 frames, last position first, and take its first
     `count` rows: positions 4999, 4998, .. and not count - 1, .., 0. Longer inputs get a table of
-    their own length.
+    their own length. They compute in float32, where the angle 4999 is rounded by up to 2.4e-4; the
+    weights were trained with these numbers, so they are made the same way here.
     """
     rows = max(count, LEGACY_LENGTH)
     table = cached_table(
-        "interleaved", rows - 1, -1, rows, like.shape[-1], like.dtype, str(like.device)
+        "interleaved",
+        rows - 1,
+        -1,
+        rows,
+        like.shape[-1],
+        like.dtype,
+        str(like.device),
+        computed=torch.float32,
     )
     return table[:count]
 
@@ -86,7 +94,14 @@ def rounded_up(count: int) -> int:
 
 @lru_cache(maxsize=16)
 def cached_table(
-    layout: Layout, first: int, step: int, rows: int, dim: int, dtype: torch.dtype, device: str
+    layout: Layout,
+    first: int,
+    step: int,
+    rows: int,
+    dim: int,
+    dtype: torch.dtype,
+    device: str,
+    computed: torch.dtype = torch.float64,
 ) -> Tensor:
     """The vectors of positions first, first + step, .., (rows, dim)."""
     need = 4 if layout == "concatenated" else 2
@@ -98,8 +113,8 @@ def cached_table(
     half = dim // 2
     divisor = half - 1 if layout == "concatenated" else half
     with torch.inference_mode(False):  # what is kept may be needed in training later
-        place = first + step * torch.arange(rows, dtype=torch.float64)
-        rate = torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10000) / divisor))
+        place = first + step * torch.arange(rows, dtype=computed)
+        rate = torch.exp(torch.arange(half, dtype=computed) * (-math.log(10000) / divisor))
         angle = place[:, None] * rate
         pair = (angle.sin(), angle.cos())
         table = (
