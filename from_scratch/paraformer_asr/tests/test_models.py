@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from paraformer_asr.config import Config, config_from_dict
-from paraformer_asr.decoders import DECODERS
-from paraformer_asr.encoders import ENCODERS
+from paraformer_asr.decoders import DECODERS, build_decoder
+from paraformer_asr.encoders import ENCODERS, build_encoder
 from paraformer_asr.errors import AsrError
 from paraformer_asr.masks import length_mask
 from paraformer_asr.models import Paraformer, add_end_token, build_model
+from paraformer_asr.predictor import CifPredictor
 from paraformer_asr.tokenizer import Tokenizer
 
 FEAT_LENS = torch.tensor([30, 12, 21])
@@ -195,6 +196,19 @@ def test_bfloat16_training_gives_finite_logits_and_float32_counts(encoder: str):
     assert outputs.total.dtype == torch.float32
     (outputs.logits.float().sum() + outputs.total.sum()).backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+def test_the_large_sizes_give_the_published_numbers_of_parameters():
+    large = {"dim": 512, "ffn": 2048, "encoder_layers": 50, "decoder_layers": 16, "kernel": 11}
+    with torch.device("meta"):  # shapes alone, no memory
+        config = configured(encoder="sanm", decoder="sanm", heads=4, **large).model
+        parts = [
+            build_encoder(config, 560),
+            CifPredictor(dim=512, kind="full", tail=0.45),
+            build_decoder(config, 8404),
+        ]
+    counts = [sum(p.numel() for p in part.parameters()) for part in parts]
+    assert counts == [157_975_648, 787_457, 61_321_428]
 
 
 def test_the_state_is_the_model():
