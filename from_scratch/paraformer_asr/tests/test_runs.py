@@ -35,7 +35,7 @@ def test_a_folder_without_configuration_is_no_run(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "runs").write_text("a file", encoding="utf-8")
-    with pytest.raises(AsrError, match="cannot be made: .* Set out= to a folder you can write to"):
+    with pytest.raises(AsrError, match=r"cannot be made: .* Set out= to a folder you can write to"):
         run_in(tmp_path)
 
 

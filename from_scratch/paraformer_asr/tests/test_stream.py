@@ -42,7 +42,7 @@ def streamed(model, frames, piece):
 
 @pytest.mark.parametrize("encoder", ["transformer", "sanm"])
 @pytest.mark.parametrize("right", [0, 3])
-@pytest.mark.parametrize("stack, stride", [(1, 1), (3, 2), (7, 6), (4, 3)])
+@pytest.mark.parametrize(("stack", "stride"), [(1, 1), (3, 2), (7, 6), (4, 3)])
 def test_pieces_give_the_same_logits_and_times_as_the_whole(encoder, right, stack, stride):
     model = model_with(encoder, right=right, stack=stack, stride=stride)
     for num_frames in (1, 2, 7, 50, 123):

@@ -65,7 +65,7 @@ def test_a_run_leaves_everything_behind(tmp_path):
     }
     numbers = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert numbers["steps"] == 6
-    assert 0 <= numbers["best_valid_cer"]
+    assert numbers["best_valid_cer"] >= 0
     rows = Run.open(folder).rows()
     assert [row["step"] for row in rows if row["loss"]] == ["1", "2", "3", "4", "5", "6"]
     assert [row["step"] for row in rows if row["valid_cer"]] == ["3", "6"]
