@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEG := from_scratch/unet_transformer_segmentation
-# Its tests run in its folder, where a relative path to the data would lead elsewhere.
-SEG_DATA := $(if $(wildcard $(MAQUETTE_DATA_MIRROR)),MAQUETTE_DATA_MIRROR=$(abspath $(MAQUETTE_DATA_MIRROR)))
+ASR := from_scratch/paraformer_asr
+# Their tests run in their folders, where a relative path to the data would lead elsewhere.
+DATA := $(if $(wildcard $(MAQUETTE_DATA_MIRROR)),MAQUETTE_DATA_MIRROR=$(abspath $(MAQUETTE_DATA_MIRROR)))
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 , := ,
@@ -42,12 +43,15 @@ endef
 $(STAMP): pyproject.toml constraints.txt
 	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking]')
 	@touch $@
-$(DEV_STAMP): pyproject.toml constraints.txt $(SEG)/pyproject.toml
-	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking$(,)test$(,)dev]' -e $(SEG))
+$(DEV_STAMP): pyproject.toml constraints.txt $(SEG)/pyproject.toml $(ASR)/pyproject.toml
+	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking$(,)test$(,)dev]' -e $(SEG) -e $(ASR))
 	@touch $@ $(STAMP)
 # A subproject is tested in an environment of its own that holds its requirements and nothing else.
 $(SEG)/.venv/.installed: $(SEG)/pyproject.toml $(SEG)/requirements.txt $(SEG)/requirements-dev.txt
 	$(call install,$(SEG)/.venv,-r $(SEG)/requirements.txt -r $(SEG)/requirements-dev.txt -e $(SEG))
+	@touch $@
+$(ASR)/.venv/.installed: $(ASR)/pyproject.toml $(ASR)/requirements.txt $(ASR)/requirements-dev.txt
+	$(call install,$(ASR)/.venv,-r $(ASR)/requirements.txt -r $(ASR)/requirements-dev.txt -e $(ASR))
 	@touch $@
 
 .PHONY: install setup
@@ -67,25 +71,29 @@ evaluate: install ## Measure the newest bundle, or RUN=FOLDER, on its test split
 serve: install ## Serve the demo's bundles (or RUN=FOLDER) until interrupted: PORT=8000
 	@$(BIN)/python examples/demo.py --serve --port $(PORT) $(if $(filter command line,$(origin RUN)),$(RUN))
 
-.PHONY: test test-platform test-segmentation test-slow lint format
-test: test-platform test-segmentation ## Run the tests with coverage: the platform's, then the subproject's
+.PHONY: test test-platform test-segmentation test-speech test-slow lint format
+test: test-platform test-segmentation test-speech ## Run the tests with coverage: the platform's, then the subprojects'
 test-platform: $(DEV_STAMP) ## Run the platform's tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
 test-segmentation: $(SEG)/.venv/.installed ## Run the tests of from_scratch/unet_transformer_segmentation
-	@cd $(SEG) && $(SEG_DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
-test-slow: $(DEV_STAMP) $(SEG)/.venv/.installed ## Run the tests that take minutes
+	@cd $(SEG) && $(DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
+test-speech: $(ASR)/.venv/.installed ## Run the tests of from_scratch/paraformer_asr
+	@cd $(ASR) && $(DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 --cov --cov-fail-under=85 --cov-report=term:skip-covered
+test-slow: $(DEV_STAMP) $(SEG)/.venv/.installed $(ASR)/.venv/.installed ## Run the tests that take minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or peers"
-	@cd $(SEG) && $(SEG_DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
+	@cd $(SEG) && $(DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
+	@cd $(ASR) && $(DATA) OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
 lint: $(DEV_STAMP) ## Format check, lint, strict types, and the arrows between the rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@cd $(SEG) && ../../$(BIN)/mypy --config-file pyproject.toml
+	@cd $(ASR) && ../../$(BIN)/mypy --config-file pyproject.toml
 	@$(BIN)/lint-imports --no-cache
 format: $(DEV_STAMP) ## Format the code and sort its imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-.PHONY: bench bench-segmentation docs
+.PHONY: bench bench-segmentation bench-speech docs
 bench: $(DEV_STAMP) ## Measure the platform against peers; one file per job in benchmarks/
 	@for job in tabular_training serving recipes; do \
 	  echo "== $$job"; $(BIN)/python benchmarks/$$job.py || exit 1; done
@@ -94,6 +102,11 @@ bench-segmentation: ## Measure segmentation against MONAI and smp in .venv-peers
 	@.venv-peers/bin/python benchmarks/segmentation_step.py
 	@.venv-peers/bin/python benchmarks/segmentation_budget.py toy
 	@.venv-peers/bin/python benchmarks/segmentation_inference.py
+bench-speech: ## Measure speech recognition against FunASR in .venv-peers (tests/parity/README.md)
+	@test -x .venv-peers/bin/python || { echo "needs .venv-peers: tests/parity/README.md says how"; exit 1; }
+	@.venv-peers/bin/python benchmarks/speech_cif.py
+	@.venv-peers/bin/python benchmarks/speech_decode.py
+	@.venv-peers/bin/python benchmarks/speech_step.py
 docs: $(DEV_STAMP) ## Build the documentation into site/ and refresh API.md
 	@$(BIN)/python -m maquette.serve.api_document API.md
 	@$(BIN)/mkdocs build --strict
@@ -106,4 +119,4 @@ docker-run: ## Serve RUN=FOLDER (by default the newest bundle) from the image
 
 .PHONY: clean
 clean: ## Remove everything that was built, keep runs/
-	rm -rf $(VENV) $(SEG)/.venv site build dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) $(SEG)/.venv $(ASR)/.venv site build dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*

@@ -116,32 +116,34 @@ def measure(script: str, options: argparse.Namespace, arguments: Sequence[str]) 
     return {"seconds": seconds, "about": {n: w.about["setting"] for n, w in workers.items()}}
 
 
-def report(result: Mapping[str, Any], ours: Sequence[str], units: Callable[[float], str]) -> None:
-    """Print the seconds of every job, then how many times faster ours are than each peer.
+def report(
+    result: Mapping[str, Any],
+    pairs: Sequence[tuple[str, str]],
+    units: Callable[[float], str],
+) -> None:
+    """Print the seconds of every job, then how many times faster ours are than the peer's.
 
     Args:
         result: of `measure`.
-        ours: jobs that are ours; all others are peers'.
+        pairs: (our job, the peer's job it is compared with).
         units: from the median seconds of a job to what the job is about, such as "12 ms".
     """
     seconds = result["seconds"]
     for setting, text in result["about"].items():
         print(f"{setting}: {text}")
-    print(f"{'':<34}{'plain':>20}{'levers':>20}")
+    print(f"{'':<36}{'plain':>20}{'levers':>20}")
     for job in seconds["plain"]:
         cells = [units(statistics.median(seconds[setting][job])) for setting in SETTINGS]
-        print(f"{job:<34}{cells[0]:>20}{cells[1]:>20}")
+        print(f"{job:<36}{cells[0]:>20}{cells[1]:>20}")
     columns = {
-        "ours with levers": ("plain", "levers"),
+        "only ours with levers": ("plain", "levers"),
         "both plain": ("plain", "plain"),
         "both with levers": ("levers", "levers"),
     }
-    print(f"{'times faster':<44}" + "".join(f"{name:>22}" for name in columns))
-    for peer in (job for job in seconds["plain"] if job not in ours):
-        for own in ours:
-            cells = [ratio(seconds[a][peer], seconds[b][own]) for a, b in columns.values()]
-            label = f"{own} against {peer}"
-            print(f"{label:<44}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+    print(f"{'times faster than':<36}" + "".join(f"{name:>25}" for name in columns))
+    for own, peer in pairs:
+        cells = [ratio(seconds[a][peer], seconds[b][own]) for a, b in columns.values()]
+        print(f"{peer:<36}" + "".join(f"{cell:>25}" for cell in cells), flush=True)
 
 
 def ratio(peer: Sequence[float], own: Sequence[float]) -> str:

@@ -24,8 +24,8 @@ def test_lint_and_coverage_are_enforced():
     assert "exec make lint test\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     for tool in ("ruff format --check .", "ruff check .", "mypy\n", "lint-imports"):
         assert tool in commands_of("lint")
-    assert re.search(r"^test: test-platform test-segmentation ", MAKEFILE, re.M)
-    for target in ("test-platform", "test-segmentation"):
+    assert re.search(r"^test: test-platform test-segmentation test-speech ", MAKEFILE, re.M)
+    for target in ("test-platform", "test-segmentation", "test-speech"):
         least = re.search(r"--cov --cov-fail-under=(\d+)", commands_of(target))
         assert least is not None, target
         assert int(least[1]) >= 85
