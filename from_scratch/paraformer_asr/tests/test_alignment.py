@@ -89,6 +89,10 @@ def test_empty_texts_are_all_deletions_or_insertions(
     assert counts(count_edits([reference], [hypothesis])[0]) == expected
 
 
+def test_more_than_a_thousand_substitutions_are_still_told_from_edits():
+    assert counts(count_edits(["x" * 1500], ["y" * 1499])[0]) == (1499, 1, 0)
+
+
 def test_a_batch_of_no_pairs_has_no_counts():
     assert count_edits([], []) == []
 

@@ -62,9 +62,10 @@ def test_a_batch_in_which_no_utterance_has_a_token_is_empty():
     assert greedy(prediction([[], []]), TOKENIZER, 0.1) == [NOTHING, NOTHING]
 
 
-def test_rows_beyond_the_count_are_not_read():
+def test_rows_and_frames_beyond_an_utterances_own_are_not_read():
     both = prediction([[3, 4, 5], [5, 3, 4]], counts=[3, 1])
     both.logits[1, 1:] = float("nan")
+    both.alphas[1, 3:] = float("nan")
     assert [each.text for each in greedy(both, TOKENIZER, 0.1)] == ["abc", "c"]
 
 

@@ -42,6 +42,13 @@ def test_an_incomplete_last_token_ends_where_its_weight_does():
     assert 3.7 < spans[1][1] < 4.0
 
 
+def test_a_last_token_of_hardly_any_weight_does_not_end_before_it_starts():
+    """0.02 of a token becomes one only with a tail of 0.98; less than EDGE is left to take off."""
+    spans = token_spans(torch.tensor([0.5, 0.5, 0.02, 0.0]), 2, 1.0)
+    assert spans[1][0] == pytest.approx(2.0)
+    assert spans[1][1] >= spans[1][0]
+
+
 def test_a_total_a_hair_below_a_whole_number_fires_all_the_same():
     alphas = torch.tensor([0.5, 0.5 - 1e-7, 0.0, 0.0])
     assert token_spans(alphas, 1, 1.0)[0][1] == pytest.approx(2.0)
