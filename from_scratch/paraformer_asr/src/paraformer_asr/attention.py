@@ -15,10 +15,10 @@ head.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paraformer_asr.contracts import expect, expect_dtype
+from paraformer_asr.dropout import dropout as drop
 
 
 class MultiHeadAttention(nn.Module):
@@ -148,8 +148,7 @@ def mix_values(
     B, T, D = value_BTD.shape
     Q = scores.shape[1]
     weights = scores.softmax(dim=-1)
-    kept = F.dropout(weights, dropout) if dropout else weights
-    mixed = torch.bmm(kept.to(value_BTD.dtype), split_heads(value_BTD, heads))
+    mixed = torch.bmm(drop(weights, dropout).to(value_BTD.dtype), split_heads(value_BTD, heads))
     mixed_BQD = mixed.view(B, heads, Q, D // heads).transpose(1, 2).reshape(B, Q, D)
     return mixed_BQD, weights.view(B, heads, Q, T)
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from paraformer_asr.attention import xavier
 from paraformer_asr.contracts import expect
+from paraformer_asr.dropout import Dropout
 from paraformer_asr.errors import AsrError
 from paraformer_asr.fsmn import depthwise
 from paraformer_asr.relative import RelativeSelfAttention
@@ -183,7 +184,7 @@ class ConformerLayer(nn.Module):
         self.norm_ffn2 = nn.LayerNorm(dim, norm_eps)
         self.ffn2 = FeedForward(dim, ffn, dropout=dropout, swish=True)
         self.norm = nn.LayerNorm(dim, norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D); mask (B, T) bool, True where real."""
@@ -233,7 +234,7 @@ class ConformerEncoder(nn.Module):
             if subsampling == "conv2d"
             else xavier(nn.Linear(input_dim, dim))
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             ConformerLayer(
                 dim=dim,

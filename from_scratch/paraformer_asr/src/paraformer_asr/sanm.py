@@ -35,6 +35,7 @@ from paraformer_asr.chunked import (
 )
 from paraformer_asr.config import StreamConfig
 from paraformer_asr.contracts import expect
+from paraformer_asr.dropout import Dropout
 from paraformer_asr.fsmn import MemoryBlock
 from paraformer_asr.masks import zero_padding
 from paraformer_asr.positions import positions
@@ -102,7 +103,7 @@ class SanmLayer(nn.Module):
         )
         self.norm_ffn = nn.LayerNorm(dim, norm_eps)
         self.ffn = FeedForward(dim, ffn, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, input_dim) -> (B, T, D); mask (B, T) bool, True where real."""

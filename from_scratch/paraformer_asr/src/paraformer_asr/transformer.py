@@ -33,6 +33,7 @@ from paraformer_asr.chunked import (
 )
 from paraformer_asr.config import StreamConfig
 from paraformer_asr.contracts import expect
+from paraformer_asr.dropout import Dropout
 from paraformer_asr.masks import length_mask, zero_padding
 from paraformer_asr.positions import positions
 
@@ -51,14 +52,12 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = xavier(nn.Linear(dim, hidden))
         self.down = xavier(nn.Linear(hidden, dim))
-        self.dropout, self.swish = dropout, swish
+        self.dropout, self.swish = Dropout(dropout), swish
 
     def forward(self, x: Tensor) -> Tensor:
         hidden: Tensor = self.up(x)
         hidden = F.silu(hidden) if self.swish else F.relu(hidden, inplace=True)
-        if self.training and self.dropout:
-            hidden = F.dropout(hidden, self.dropout)
-        output: Tensor = self.down(hidden)
+        output: Tensor = self.down(self.dropout(hidden))
         return output
 
 
@@ -73,7 +72,7 @@ class TransformerLayer(nn.Module):
         self.attention = SelfAttention(dim=dim, heads=heads, dropout=0.0)
         self.norm_ffn = nn.LayerNorm(dim, norm_eps)
         self.ffn = FeedForward(dim, ffn, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D); mask (B, 1, T) or (B, T, T) bool, True = may be looked at."""
@@ -124,7 +123,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.dim, self.input_dim, self.stream = dim, input_dim, stream
         self.input = xavier(nn.Linear(input_dim, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(dim=dim, heads=heads, ffn=ffn, dropout=dropout, norm_eps=norm_eps)
             for _ in range(layers)
