@@ -1,6 +1,7 @@
 """Connectionist temporal classification, the loss of the auxiliary head on the encoder.
 
-Graves et al. 2006 (ICML, "Connectionist Temporal Classification"), equation numbers below.
+Graves et al. 2006 (ICML, "Connectionist Temporal Classification"): section 4.1 the forward-backward
+algorithm, section 4.2 the gradient.
 
 In: logits over the vocabulary for each encoder frame, and the tokens of each utterance. Out: for
 each utterance -ln p(tokens | logits), where p sums over all ways to spell the tokens in T frames:
@@ -11,13 +12,13 @@ A spelling is a walk over the places of the tokens with blanks around them,
     place     0  1  2  3  4  ...  2K        labels l' = blank, token 1, blank, token 2, ..., blank
 
 that stays, goes one place on, or skips the blank between two different tokens. With y_t(v) the
-softmax of frame t, forward and backward variables (6, 9) are sums over the walks that stand at s:
+softmax of frame t, the forward and backward variables are sums over the walks that stand at s:
 
     A_t(s) = y_t(l'_s) [A_{t-1}(s) + A_{t-1}(s-1) + A_{t-1}(s-2) if the skip is allowed]
     B_t(s) = the same with time and places counted from the other end
 
 Both contain y_t(l'_s), so the part of p that stands at s in frame t is A_t(s) B_t(s) / y_t(l'_s).
-Divided by p it is the probability G_t(s) of standing there, and sum_s G_t(s) = 1. Then (14, 15)
+Divided by p it is the probability G_t(s) of standing there, and sum_s G_t(s) = 1. Then
 
     d(-ln p) / d ln y_t(v) = -sum over s with l'_s = v of G_t(s)
 
@@ -186,7 +187,7 @@ def sum_walks(emitted_BTS: Tensor, labels_BS: Tensor) -> Tensor:
 
 
 def log_total(walks: Tensor, lens_B: Tensor, places_B: Tensor) -> Tensor:
-    """ln p = ln(A_T(S) + A_T(S - 1)) (8): walks end on the last token or on the blank after it."""
+    """ln p = ln(A_T(S) + A_T(S - 1)): walks end on the last token or on the blank after it."""
     B, _, size = walks.shape
     at_end = walks.gather(1, lens_B[:, None, None].expand(B, 1, size))[:, 0]
     last_two = at_end.gather(1, torch.stack([places_B, places_B + 1], dim=1))
