@@ -242,3 +242,25 @@ def test_tensors_that_do_not_belong_together_are_refused():
         integrate_and_fire(
             torch.zeros(2, 5, 3), torch.zeros(2, 5), num_tokens=torch.ones(3, dtype=torch.long)
         )
+
+
+def test_nan_reaches_the_result_in_training():
+    hidden, alphas = torch.randn(2, 5, 3), torch.full((2, 5), 0.5)
+    alphas[0, 2] = float("nan")
+    embeds, _ = integrate_and_fire(hidden, alphas, num_tokens=torch.tensor([2, 2]))
+    assert embeds[0].isnan().any()
+    assert embeds[1].isfinite().all()
+    hidden[1, 0, 0] = float("nan")
+    embeds, _ = integrate_and_fire(hidden, alphas, num_tokens=torch.tensor([2, 2]))
+    assert embeds[1].isnan().any()
+
+
+def test_nan_at_inference_is_an_error():
+    alphas = torch.full((1, 5), float("nan"))
+    with pytest.raises(AsrError, match="the sum of alphas has 1 values that are NaN or infinite"):
+        integrate_and_fire(torch.randn(1, 5, 3), alphas)
+
+
+def test_no_frames_give_no_fires():
+    assert fire_frames(torch.zeros(0), 2).tolist() == [0, 0]
+    assert fire_frames(torch.zeros(0), 0).shape == (0,)

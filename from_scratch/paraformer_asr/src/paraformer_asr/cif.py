@@ -25,7 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paraformer_asr.contracts import expect
+from paraformer_asr.contracts import expect, expect_finite
+
+
+SMALLEST_SUM = 1e-6
+"""Weights of an utterance that sum to less are taken for none: scaling them up would be noise."""
 
 
 def integrate_and_fire(
@@ -52,19 +56,25 @@ def integrate_and_fire(
         alphas = scale_to_counts(alphas, num_tokens)
     ends = running_sum(alphas)  # (B, T)
     if num_tokens is None:
-        total = ends[:, -1] if ends.shape[1] else ends.new_zeros(len(ends))
-        counts = torch.floor(total.detach() + tail).long()
+        counts = count_tokens(ends, tail)
     else:
         counts = num_tokens.long()
     embeds = overlap_sum(hidden.float(), ends, counts)
     return embeds.to(hidden.dtype), counts
 
 
+def count_tokens(ends_BT: Tensor, tail: float) -> Tensor:
+    """How many tokens an utterance has at inference: floor(C_T + tail), (B,) int64."""
+    total_B = ends_BT[:, -1] if ends_BT.shape[1] else ends_BT.new_zeros(len(ends_BT))
+    expect_finite("the sum of alphas", total_B)  # of damaged weights nothing can be said
+    return torch.floor(total_B.detach() + tail).long()
+
+
 def scale_to_counts(alphas_BT: Tensor, num_tokens_B: Tensor) -> Tensor:
-    """Scale each utterance's weights to sum to its number of tokens; all-zero weights stay 0."""
+    """Scale each utterance's weights to sum to its number of tokens; sums near 0 become 0."""
     total_B1 = alphas_BT.sum(dim=1, keepdim=True)
-    smallest = torch.finfo(alphas_BT.dtype).tiny
-    return alphas_BT * (num_tokens_B[:, None] / total_B1.clamp_min(smallest))
+    scale_B1 = num_tokens_B[:, None] / total_B1.clamp_min(SMALLEST_SUM)
+    return alphas_BT * scale_B1.where(~(total_B1 < SMALLEST_SUM), 0)  # NaN stays NaN
 
 
 def running_sum(alphas_BT: Tensor) -> Tensor:
@@ -92,8 +102,9 @@ def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor
     if K == 0 or T == 0:
         return hidden_BTD.new_zeros(B, K, D) + 0 * hidden_BTD.sum()  # keeps the graph in one piece
     starts_BT = F.pad(ends_BT[:, :-1], (1, 0))
-    first_BT = starts_BT.detach().floor()
-    touched = int((ends_BT.detach().floor() - first_BT).max()) + 1
+    # NaN takes part as if it stood in the first token: it reaches the loss, where it is looked for.
+    first_BT = starts_BT.detach().floor().nan_to_num(0)
+    touched = int((ends_BT.detach().floor().nan_to_num(0) - first_BT).max()) + 1
     # Relative to the frame's first token the edges are small numbers: float32 is exact enough.
     from_BT = (starts_BT - first_BT).float()
     to_BT = (ends_BT - first_BT).float()
@@ -104,7 +115,7 @@ def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor
         token_BT = first_BT.long() + s
         token_BT = torch.where(token_BT < counts_B[:, None], token_BT, K)
         share_BT = (to_BT - s).clamp(0, 1) - (from_BT - s).clamp(0, 1)
-        reached = (to_BT >= s).view(-1).nonzero().squeeze(1)  # for s >= 1 only the frames that fire
+        reached = (~(to_BT < s)).view(-1).nonzero().squeeze(1)  # for s >= 1 only frames that fire
         shares.append(share_BT.view(-1)[reached])
         frame_of.append(reached)
         row_of.append((utterance_B1 + token_BT).view(-1)[reached])
@@ -193,11 +204,13 @@ def fire_frames(alphas: Tensor, num_tokens: int) -> Tensor:
         running sum reaches k = 1..K, between frames by linear interpolation; T for a token whose
         weight never completes.
     """
+    if len(alphas) == 0:
+        return alphas.new_zeros(num_tokens, dtype=torch.float32)
     ends = running_sum(alphas[None])[0]
     goals = torch.arange(1, num_tokens + 1, device=alphas.device, dtype=ends.dtype)
     # Rounding may leave the sum a hair below a whole number that was meant.
     index = torch.searchsorted(ends + 1e-6, goals)
-    inside = index.clamp_max(max(len(alphas) - 1, 0))
+    inside = index.clamp_max(len(alphas) - 1)
     before = F.pad(ends, (1, 0))[inside]
     part = ((goals - before) / alphas[inside].clamp_min(1e-8)).clamp(0, 1)
     return torch.where(index < len(alphas), inside + part, len(alphas)).float()
@@ -215,7 +228,7 @@ def integrate_and_fire_loop(
         alphas = scale_to_counts(alphas, num_tokens)
         counts = num_tokens.long()
     else:
-        counts = torch.floor(running_sum(alphas)[:, -1].detach() + tail).long()
+        counts = count_tokens(running_sum(alphas), tail)
     utterances = []
     for weights, frames, count in zip(alphas, hidden.float(), counts.tolist(), strict=True):
         fired: list[Tensor] = []
