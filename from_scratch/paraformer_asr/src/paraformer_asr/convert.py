@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,10 +32,16 @@ from paraformer_asr.config import (
     ModelConfig,
     config_to_dict,
 )
-from paraformer_asr.convert_files import checkpoint_file, read_weights, vocabulary
+from paraformer_asr.convert_files import (
+    checkpoint_file,
+    read_weights,
+    vocabulary,
+    without_vocabulary,
+)
 from paraformer_asr.convert_names import is_known, table_of, their_names
 from paraformer_asr.errors import AsrError
 from paraformer_asr.models import Paraformer, build_model
+from paraformer_asr.tokenizer import FIRST, Tokenizer
 
 SANM_MARK = "encoder.encoders0.0.self_attn.linear_q_k_v.weight"
 CONFORMER_MARK = "encoder.encoders.0.self_attn.pos_bias_u"
@@ -71,8 +78,7 @@ class Report:
         return "\n".join([*lines, *self.notes])
 
 
-@dataclass(frozen=True)
-class Converted:
+class Converted(NamedTuple):
     """A model with FunASR's weights, in eval mode, and how it came about."""
 
     model: Paraformer
@@ -84,7 +90,7 @@ def load_funasr(
     *,
     heads: int = 4,
     characters: Sequence[str] | None = None,
-    strict: bool = True,
+    strict: bool = False,
 ) -> Converted:
     """Read a FunASR checkpoint and build our model with its weights.
 
@@ -94,17 +100,24 @@ def load_funasr(
             A conformer tells its own.
         characters: the tokens between </s> and <unk>, in order, in place of a vocabulary file.
         strict: refuse a checkpoint that leaves a weight of ours unfilled, or whose encoder or
-            decoder has tensors that ours has not. False loads what fits; see the report.
+            decoder has tensors that ours has not, or that has no vocabulary. False loads what
+            fits, calls tokens without a name by their number, such as {17}, and reports it all.
     Raises:
         AsrError: no file, a damaged one, one that is no Paraformer of a known type (names the
-            first tensor that does not fit), no vocabulary or one of another size.
+            first tensor that does not fit), a vocabulary of another size.
     """
     path = checkpoint_file(Path(path))
     weights = read_weights(path)
     encoder, decoder = architecture(path, weights)
     size = Sizes(path, weights)
     V = size("decoder.output_layer.weight", 0)
+    notes = []
     tokenizer = vocabulary(path, V, characters)
+    if tokenizer is None:
+        if strict:
+            raise AsrError(without_vocabulary(path, V))
+        notes.append(without_vocabulary(path, V) + " Until then tokens are called by their number.")
+        tokenizer = Tokenizer([f"{{{i}}}" for i in range(len(FIRST), V - 1)])
     config = configuration(encoder, decoder, size, weights, heads)
     model = build_model(config, tokenizer=tokenizer)
 
@@ -112,7 +125,6 @@ def load_funasr(
     used = {name for names in mapped.values() for name in names}
     unmatched = tuple(name for name in weights if name not in used)
     unfilled = [name for name in model.state_dict() if name not in mapped]
-    notes = []
     cmvn = path.with_name("am.mvn")
     if cmvn.is_file():
         model.frontend.set_cmvn(*read_kaldi_cmvn(cmvn))
@@ -142,7 +154,7 @@ def convert_file(path: str | Path, out: str | Path) -> str:
         path: as for `load_funasr`.
         out: .pt file to write; its folder is made if need be.
     """
-    converted = load_funasr(path)
+    converted = load_funasr(path, strict=True)
     out = Path(out)
     state = {
         "model": converted.model.state_dict(),

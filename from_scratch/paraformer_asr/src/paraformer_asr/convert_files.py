@@ -75,8 +75,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def vocabulary(path: Path, V: int, characters: Sequence[str] | None) -> Tokenizer:
-    """The tokenizer of `characters`, or of the file beside the checkpoint."""
+def without_vocabulary(path: Path, V: int) -> str:
+    """What to say, and what to do, when no file has the vocabulary."""
+    return (
+        f"{path}: the vocabulary is missing. Put the model's tokens.json or tokens.txt "
+        f"({V} tokens, the first {FIRST[0]}) into {path.parent}, or give characters=."
+    )
+
+
+def vocabulary(path: Path, V: int, characters: Sequence[str] | None) -> Tokenizer | None:
+    """The tokenizer of `characters`, or of the file beside the checkpoint; None without both."""
     if characters is not None:
         if len(characters) != V - len(FIRST) - 1:
             raise AsrError(
@@ -87,10 +95,7 @@ def vocabulary(path: Path, V: int, characters: Sequence[str] | None) -> Tokenize
     candidates = [path.with_name(name) for name in ("tokens.json", "tokens.txt")]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
-        raise AsrError(
-            f"{path}: the vocabulary is missing. Put the model's tokens.json or tokens.txt "
-            f"({V} tokens, the first {FIRST[0]}) into {path.parent}, or give characters=."
-        )
+        return None
     tokens = read_tokens(file)
     if len(tokens) != V:
         raise AsrError(f"{file}: lists {len(tokens)} tokens; the model {path.name} has {V}.")
