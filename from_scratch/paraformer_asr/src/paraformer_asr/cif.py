@@ -27,7 +27,6 @@ from torch import Tensor
 
 from paraformer_asr.contracts import expect, expect_finite
 
-
 SMALLEST_SUM = 1e-6
 """Weights of an utterance that sum to less are taken for none: scaling them up would be noise."""
 
@@ -55,10 +54,7 @@ def integrate_and_fire(
         expect(("alphas", alphas, "B T"), ("num_tokens", num_tokens, "B"))
         alphas = scale_to_counts(alphas, num_tokens)
     ends = running_sum(alphas)  # (B, T)
-    if num_tokens is None:
-        counts = count_tokens(ends, tail)
-    else:
-        counts = num_tokens.long()
+    counts = count_tokens(ends, tail) if num_tokens is None else num_tokens.long()
     embeds = overlap_sum(hidden.float(), ends, counts)
     return embeds.to(hidden.dtype), counts
 
@@ -110,71 +106,87 @@ def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor
     to_BT = (ends_BT - first_BT).float()
     # A spare row behind each utterance's tokens takes what does not count; it is cut off again.
     utterance_B1 = torch.arange(B, device=hidden_BTD.device)[:, None] * (K + 1)
-    shares, frame_of, row_of = [], [], []
+    everything = torch.arange(B * T, device=hidden_BTD.device)
+    shares, rows, reached = [], [], []
     for s in range(touched):
         token_BT = first_BT.long() + s
         token_BT = torch.where(token_BT < counts_B[:, None], token_BT, K)
         share_BT = (to_BT - s).clamp(0, 1) - (from_BT - s).clamp(0, 1)
-        reached = (~(to_BT < s)).view(-1).nonzero().squeeze(1)  # for s >= 1 only frames that fire
-        shares.append(share_BT.view(-1)[reached])
-        frame_of.append(reached)
-        row_of.append((utterance_B1 + token_BT).view(-1)[reached])
+        # All frames for s = 0, after that only those that fire.
+        frame = (to_BT >= s).view(-1).nonzero()[:, 0] if s else everything
+        reached.append(frame)
+        shares.append(share_BT.view(-1)[frame])
+        rows.append((utterance_B1 + token_BT).view(-1)[frame])
     embeds: Tensor = AddRows.apply(  # type: ignore[no-untyped-call]
         hidden_BTD.reshape(B * T, D),
-        torch.cat(shares),
-        torch.cat(frame_of),
-        torch.cat(row_of),
+        shares[0],
+        rows[0],
+        torch.cat([shares[0][:0], *shares[1:]]),
+        torch.cat([rows[0][:0], *rows[1:]]),
+        torch.cat([everything[:0], *reached[1:]]),
         B * (K + 1),
     )
     return embeds.view(B, K + 1, D)[:, :K]
 
 
 class AddRows(torch.autograd.Function):
-    """E[row_of[i]] += shares[i] * frames[frame_of[i]] for every i, starting from zeros.
+    """Each frame, times its share, is added to a row of the result; some frames to another row too.
 
-    A product with a sparse matrix, whose gradient is written out with it: frames[frame_of[i]]
-    receives shares[i] * grad_E[row_of[i]], and shares[i] the scalar product of the two rows. On the
-    CPU it goes in pieces that fit the cache and reuses one or two buffers: the products need as
-    much memory as the frames, and fresh memory costs more than the arithmetic.
+    E[rows[i]] += shares[i] * frames[i] for every frame i, then for the few more,
+    E[more_rows[j]] += more_shares[j] * frames[more_of[j]]. So frames[i] receives the gradient
+    shares[i] * grad_E[rows[i]], and shares[i] the scalar product of grad_E[rows[i]] and frames[i].
+
+    This is `index_add` of products with its gradient, but on the CPU it goes in pieces that fit the
+    cache and reuses one buffer: the products need as much memory as the frames, and fresh memory
+    costs more than the arithmetic.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, frames: Tensor, shares: Tensor, frame_of: Tensor, row_of: Tensor, num_rows: int
+        ctx: Any,
+        frames: Tensor,
+        shares: Tensor,
+        rows: Tensor,
+        more_shares: Tensor,
+        more_rows: Tensor,
+        more_of: Tensor,
+        num_rows: int,
     ) -> Tensor:
-        """frames (M, D) and shares (P,) float32; frame_of, row_of (P,) int64 -> (num_rows, D)."""
-        ctx.save_for_backward(frames, shares, frame_of, row_of)
+        """frames (M, D), shares (M,), more_shares (P,) float; the others int64 -> (num_rows, D)."""
+        ctx.save_for_backward(frames, shares, rows, more_shares, more_rows, more_of)
         result = frames.new_zeros(num_rows, frames.shape[1])
         products = frames.new_empty(piece_size(frames), frames.shape[1])
-        for share, frame, row in in_pieces(len(products), shares, frame_of, row_of):
-            product = torch.index_select(frames, 0, frame, out=products[: len(frame)])
-            result.index_add_(0, row, product.mul_(share[:, None]))
-        return result
+        for frame, share, row in in_pieces(len(products), frames, shares, rows):
+            product = torch.mul(frame, share[:, None], out=products[: len(frame)])
+            result.index_add_(0, row, product)
+        more = frames.index_select(0, more_of).mul_(more_shares[:, None])
+        return result.index_add_(0, more_rows, more)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        frames, shares, frame_of, row_of = ctx.saved_tensors
-        grad_frames = torch.zeros_like(frames)
-        grad_shares = torch.empty_like(shares)
-        gathered = frames.new_empty(2, piece_size(frames), frames.shape[1])
-        pieces = in_pieces(gathered.shape[1], shares, frame_of, row_of, grad_shares)
-        for share, frame, row, grad_share in pieces:
-            of_row = torch.index_select(grad, 0, row, out=gathered[0, : len(row)])
-            of_frame = torch.index_select(frames, 0, frame, out=gathered[1, : len(row)])
-            torch.sum(of_frame.mul_(of_row), dim=1, out=grad_share)
-            grad_frames.index_add_(0, frame, of_row.mul_(share[:, None]))
-        return grad_frames, grad_shares, None, None, None
+        frames, shares, rows, more_shares, more_rows, more_of = ctx.saved_tensors
+        grad_frames, grad_shares = torch.empty_like(frames), torch.empty_like(shares)
+        products = frames.new_empty(piece_size(frames), frames.shape[1])
+        pieces = in_pieces(len(products), frames, shares, rows, grad_frames, grad_shares)
+        for frame, share, row, grad_frame, grad_share in pieces:
+            of_row = torch.index_select(grad, 0, row, out=products[: len(row)])
+            torch.mul(of_row, share[:, None], out=grad_frame)
+            torch.sum(of_row.mul_(frame), dim=1, out=grad_share)
+        of_row = grad.index_select(0, more_rows)
+        grad_more = (of_row * frames.index_select(0, more_of)).sum(dim=1)
+        grad_frames.index_add_(0, more_of, of_row.mul_(more_shares[:, None]))
+        return grad_frames, grad_shares, None, grad_more, None, None, None
 
 
 def piece_size(frames: Tensor) -> int:
-    """Rows to take at once: half a MiB of them on the CPU, all elsewhere."""
-    num_rows, width = frames.shape
-    return max(1, 2**17 // max(width, 1)) if frames.device.type == "cpu" else 4 * num_rows
+    """Frames to take at once: half a MiB of them on the CPU, all elsewhere."""
+    num_frames, width = frames.shape
+    return max(1, 2**17 // max(width, 1)) if frames.device.type == "cpu" else num_frames
 
 
 def in_pieces(size: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The columns (P,) side by side, cut into views of at most `size` entries."""
+    """Tensors of equal length side by side, cut into views of at most `size` rows."""
     return zip(*(torch.split(column, size) for column in columns), strict=True)
 
 
