@@ -23,6 +23,8 @@ VOCABULARY = 4234
 """As in AISHELL."""
 TOKENS_PER_SECOND = 4
 MELS = 80
+DROPOUT = 0.1
+"""Around layers and in the feed-forward. Attention weights are not dropped on either side."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Pair:
     """A `paraformer_asr.models.Paraformer` in evaluation mode."""
 
 
-def make_pair(stack: int, stride: int, *, dropout: float = 0.1) -> Pair:
+def make_pair(stack: int, stride: int) -> Pair:
     """Build FunASR's model and convert it."""
     warnings.simplefilter("ignore")  # what the peer's imports deprecate does not concern us
     logging.disable(logging.WARNING)
@@ -51,21 +53,21 @@ def make_pair(stack: int, stride: int, *, dropout: float = 0.1) -> Pair:
         from funasr.models.paraformer.model import Paraformer
 
     torch.manual_seed(0)
-    shared = {"attention_heads": HEADS, "linear_units": FFN, "dropout_rate": dropout}
+    shared = {"attention_heads": HEADS, "linear_units": FFN, "dropout_rate": DROPOUT}
     funasr = Paraformer(
         input_size=MELS * stack,
         vocab_size=VOCABULARY,
         encoder="SANMEncoder",
         encoder_conf={
             **shared,
-            **{"output_size": DIM, "num_blocks": ENCODER_LAYERS, "attention_dropout_rate": dropout},
+            **{"output_size": DIM, "num_blocks": ENCODER_LAYERS},
             **{"input_layer": "pe", "kernel_size": KERNEL, "selfattention_layer_type": "sanm"},
         },
         decoder="ParaformerSANMDecoder",
         decoder_conf={
             **shared,
             **{"num_blocks": DECODER_LAYERS, "att_layer_num": DECODER_LAYERS},
-            **{"kernel_size": KERNEL, "src_attention_dropout_rate": dropout},
+            **{"kernel_size": KERNEL},
         },
         predictor="CifPredictorV2",
         predictor_conf={"idim": DIM, "l_order": 1, "r_order": 1, "tail_threshold": 0.45},
