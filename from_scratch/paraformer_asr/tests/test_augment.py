@@ -12,6 +12,7 @@ from paraformer_asr.augment import (
     add_noise,
     augment_waveform,
     change_speed,
+    draw_response,
     draw_warp,
     gain,
     spec_augment,
@@ -195,3 +196,19 @@ def test_several_masks_add_up_and_the_input_is_left_as_it_is():
 def test_features_that_are_no_stacks_of_mel_channels_are_refused():
     with pytest.raises(AsrError, match=r"feats are \[5, 81\]; expected \(T, m \* 80 mel channels"):
         spec_augment(torch.zeros(5, 81), 80, AugmentConfig(), np.random.default_rng(0))
+
+
+def test_a_response_is_smooth_and_within_its_limit():
+    config = AugmentConfig(response_db=6)
+    curves = torch.stack([draw_response(40, config, stream(0, i)) for i in range(200)])
+    assert curves.shape == (200, 40)
+    assert curves.dtype == torch.float32
+    assert curves.abs().max() <= 0.6 * math.log(10) + 1e-6
+    assert curves.abs().amax(dim=1).mean() > 0.2 * math.log(10)
+    steps = curves.diff(dim=1).abs().amax(dim=1)
+    assert bool((steps <= 0.25 * curves.abs().amax(dim=1) + 1e-6).all())
+    assert torch.equal(curves[3], draw_response(40, config, stream(0, 3)))
+
+
+def test_no_response_leaves_frames_alone():
+    assert torch.equal(draw_response(40, AugmentConfig(), stream(0, 1)), torch.zeros(40))

@@ -89,6 +89,19 @@ def draw_warp(config: AugmentConfig, rng: np.random.Generator) -> float:
     return 1 + int(rng.integers(-steps, steps + 1)) / 100
 
 
+def draw_response(num_mels: int, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
+    """A random frequency response to be added to log-mel frames, (M,) float32.
+
+    Four cosines over the mel axis, from a constant to one and a half periods, with random weights;
+    the largest of their sum is drawn evenly from 0 to `config.response_db`.
+    """
+    position_M = (np.arange(num_mels) + 0.5) / num_mels
+    cosines = np.cos(np.pi * np.arange(4)[:, None] * position_M)
+    curve_M = rng.uniform(-1, 1, 4) @ cosines
+    decibels = rng.uniform(0, config.response_db) * curve_M / max(np.abs(curve_M).max(), 1e-6)
+    return torch.from_numpy((decibels * np.log(10) / 10).astype(np.float32))
+
+
 def spec_augment(
     feats: Tensor, num_mels: int, config: AugmentConfig, rng: np.random.Generator
 ) -> Tensor:

@@ -145,6 +145,9 @@ class AugmentConfig:
     """Lowest and highest signal-to-noise ratio of added white noise in dB; recordings only."""
     warp: float = 0.0
     """Vocal-tract length: frequencies are stretched by a factor in [1 - x, 1 + x]."""
+    response_db: float = 0.0
+    """The spectrum is raised and lowered by a smooth curve of up to so many decibels, as another
+    microphone or voice would do it; recordings only."""
     freq_masks: int = 0
     """SpecAugment: bands of mel channels set to the mean."""
     freq_width: int = 15
@@ -163,6 +166,7 @@ class AugmentConfig:
         if self.noise_db is not None:
             ordered("data.augment.noise_db", self.noise_db, -20)
         between("data.augment.warp", self.warp, 0, 0.3)
+        at_least("data.augment.response_db", self.response_db, 0)
         for name in ("freq_masks", "freq_width", "time_masks", "time_width"):
             at_least(f"data.augment.{name}", getattr(self, name), 0)
 

@@ -18,7 +18,7 @@ class Purpose(IntEnum):
     SPEED = 3
     """Speeds of all utterances of an epoch."""
     WAVEFORM = 4
-    """Gain, noise, warp and dither of an utterance."""
+    """Gain, noise, warp, dither and frequency response of an utterance."""
     JOIN = 5
     """Which recordings and pauses make the utterances of an epoch."""
     PAUSE = 6

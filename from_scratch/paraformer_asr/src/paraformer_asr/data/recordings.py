@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from paraformer_asr.audio import load_audio
-from paraformer_asr.augment import augment_waveform, draw_warp
+from paraformer_asr.augment import augment_waveform, draw_response, draw_warp
 from paraformer_asr.config import Config, FeatureConfig
 from paraformer_asr.data.purposes import Purpose
 from paraformer_asr.features import fbank, frame_sizes, num_frames
@@ -97,6 +97,7 @@ class Speech:
             or augment.gain_db > 0
             or augment.noise_db is not None
             or augment.warp > 0
+            or augment.response_db > 0
             or config.features.dither > 0
         )
         self.varies = train and changed
@@ -129,7 +130,7 @@ class Speech:
         rng = stream(self.config.seed, epoch, index, Purpose.WAVEFORM)
         augment = replace(self.config.data.augment, speeds=(self.speeds(epoch, num)[index],))
         changed = augment_waveform(waveform, features.sample_rate, augment, rng)
-        return fbank(
+        frames = fbank(
             changed,
             features.sample_rate,
             num_mels=features.num_mels,
@@ -137,6 +138,7 @@ class Speech:
             warp=draw_warp(augment, rng),
             generator=torch.Generator().manual_seed(int(rng.integers(2**63))),
         )
+        return frames + draw_response(features.num_mels, augment, rng)
 
 
 def samples_at_speed(samples: int, speed: float, rate: int) -> int:
