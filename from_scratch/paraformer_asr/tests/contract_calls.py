@@ -200,6 +200,14 @@ def _(folder: Path) -> Call:
     return Call(lambda samples: augment.gain(samples, 6), {"samples": uniform(900) * 2 - 1})
 
 
+@door("augment.draw_response")
+def _(folder: Path) -> Call:
+    config = AugmentConfig(response_db=6)
+    return Call(
+        lambda: augment.draw_response(M, config, np.random.default_rng(0)), letters={"M": M}
+    )
+
+
 @door("augment.spec_augment")
 def _(folder: Path) -> Call:
     config = AugmentConfig(freq_masks=1, freq_width=3, time_masks=1)
@@ -793,11 +801,6 @@ def _(folder: Path) -> Call:
     return Call(lambda alphas: cif.overlap_weights(alphas, K), {"alphas": weights()}, {"K": K})
 
 
-@door("cif.fire_frames")
-def _(folder: Path) -> Call:
-    return Call(lambda alphas: cif.fire_frames(alphas, K), {"alphas": weights()[0]}, {"K": K})
-
-
 @door("cif.running_sum")
 def _(folder: Path) -> Call:
     return Call(lambda alphas: cif.running_sum(alphas), {"alphas": weights()})
@@ -1190,6 +1193,11 @@ def _(folder: Path) -> Call:
         return torch.tensor(timestamps.token_spans(alphas, K, 0.02))
 
     return Call(run, {"alphas": uniform(T)}, {"K": K})
+
+
+@door("timestamps.token_peaks")
+def _(folder: Path) -> Call:
+    return Call(lambda alphas: timestamps.token_peaks(alphas, K), {"alphas": uniform(T)}, {"K": K})
 
 
 @door("infer.look")

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from paraformer_asr.cif import (
-    fire_frames,
     integrate_and_fire,
     integrate_and_fire_loop,
     overlap_weights,
@@ -228,13 +227,6 @@ def test_the_sum_of_many_small_weights_does_not_drift():
     assert counts.tolist() == [600]
 
 
-def test_fires_lie_where_the_running_sum_reaches_whole_numbers():
-    fires = fire_frames(torch.tensor([0.5, 1.0, 0.0, 0.5, 0.6]), 3)
-    close(fires, torch.tensor([1.5, 4.0, 5.0]), 1e-6)  # 2.6 never completes the third
-    close(fire_frames(torch.tensor([2.5, 0.5]), 3), torch.tensor([0.4, 0.8, 2.0]), 1e-6)
-    assert fire_frames(torch.rand(4), 0).shape == (0,)
-
-
 def test_tensors_that_do_not_belong_together_are_refused():
     with pytest.raises(AsrError, match=r"alphas is \[2, 4\]: axis 1 should be T=5 as in hidden"):
         integrate_and_fire(torch.zeros(2, 5, 3), torch.zeros(2, 4))
@@ -259,8 +251,3 @@ def test_nan_at_inference_is_an_error():
     alphas = torch.full((1, 5), float("nan"))
     with pytest.raises(AsrError, match="the sum of alphas has 1 values that are NaN or infinite"):
         integrate_and_fire(torch.randn(1, 5, 3), alphas)
-
-
-def test_no_frames_give_no_fires():
-    assert fire_frames(torch.zeros(0), 2).tolist() == [0, 0]
-    assert fire_frames(torch.zeros(0), 0).shape == (0,)

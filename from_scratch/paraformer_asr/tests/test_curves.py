@@ -93,3 +93,11 @@ def test_groups_are_drawn_beside_each_other(tmp_path):
     scores = {"small": [0.25, 0.5], "large": [0.5], "none": []}
     path = draw_comparison(curves, scores, tmp_path / "comparison.png", score="test/cer")
     assert is_picture(path)
+
+
+def test_long_names_leave_room_for_the_curves(tmp_path):
+    names = [f"{digit} " + "train.init_from=runs/20260131-142501-x " * 4 for digit in "0123"]
+    curves = {name: [[(1, 0.5), (2, 0.25)]] for name in names}
+    path = tmp_path / "comparison.png"
+    draw_comparison(curves, {name: [0.5] for name in names}, path, score="test/cer")
+    assert is_picture(path)  # a picture without room is a warning, and warnings are errors here

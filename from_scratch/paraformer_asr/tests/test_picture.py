@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from untrained import png_size
 
-from paraformer_asr.cif import fire_frames
 from paraformer_asr.picture import View, draw, plural, sawtooth, sentence, shorten
 
 
@@ -28,7 +27,6 @@ def view_of(alphas: list[float], tokens: str, **changes: object) -> View:
         step_seconds=step,
         tokens=list(tokens),
         times=[(k * part, (k + 1) * part) for k in range(len(tokens))],
-        fires=[(k + 1) * part for k in range(int(weights.sum()))],
         tail=0.45,
         attention=np.full((len(tokens), len(weights)), 1 / len(weights), dtype=np.float32),
         text=tokens,
@@ -37,11 +35,11 @@ def view_of(alphas: list[float], tokens: str, **changes: object) -> View:
 
 
 def test_the_line_rises_to_one_at_every_fire_and_falls_to_zero_there():
-    import torch
-
     alphas = np.random.default_rng(3).uniform(0, 0.6, 50).astype(np.float32)
     times, values = sawtooth(alphas, 0.01)
-    expected = fire_frames(torch.from_numpy(alphas), int(alphas.sum())).numpy() * 0.01
+    ends = np.concatenate([[0], np.cumsum(alphas, dtype=np.float64)])
+    goals = np.arange(1, int(ends[-1]) + 1)
+    expected = np.interp(goals, ends, np.arange(51)) * 0.01
 
     assert (np.diff(times) >= 0).all()
     np.testing.assert_allclose(times[values == 1], expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Times of tokens: where weight is collected, edges of the speech, order, limits."""
+"""Times of tokens: where weight is, order, limits."""
 
 from __future__ import annotations
 
@@ -6,57 +6,61 @@ from itertools import pairwise
 
 import pytest
 import torch
+from small import small_config
 
+from paraformer_asr.data.toy import ToySpeech
 from paraformer_asr.errors import AsrError
-from paraformer_asr.timestamps import EDGE, token_spans
+from paraformer_asr.timestamps import token_peaks, token_spans
 
 
 def flat(spans: list[tuple[float, float]]) -> list[float]:
     return [edge for span in spans for edge in span]
 
 
-def test_tokens_span_from_fire_to_fire_by_hand():
-    """0.5 a frame: the fires are after frames 2, 4 and 6, so each token lasts two frames."""
-    spans = token_spans(torch.full((6,), 0.5), 3, 0.01)
-    expected = [EDGE / 0.5 * 0.01, 0.02, 0.02, 0.04, 0.04, 0.06]
-    assert flat(spans) == pytest.approx(expected, abs=1e-7)
+def test_a_peak_is_the_centre_of_a_tokens_weight():
+    alphas = torch.tensor([0.5, 0.5, 0.0, 1.0, 0.25, 0.75])
+    assert token_peaks(alphas, 3).tolist() == pytest.approx([1.0, 3.5, 0.25 * 4.5 + 0.75 * 5.5])
 
 
-def test_a_fire_inside_of_a_frame_is_interpolated():
-    spans = token_spans(torch.tensor([0.8, 0.8, 0.4]), 2, 1.0)
-    assert flat(spans)[1:3] == pytest.approx([1.25, 1.25])  # 0.2 of the 0.8 of frame 2 is missing
-    assert spans[1][1] == pytest.approx(3.0)
+def test_a_frame_that_two_tokens_share_counts_for_each_by_its_part():
+    alphas = torch.tensor([0.8, 0.8, 0.4])  # the second frame gives 0.2 and 0.6
+    expected = [0.8 * 0.5 + 0.2 * 1.5, 0.6 * 1.5 + 0.4 * 2.5]
+    assert token_peaks(alphas, 2).tolist() == pytest.approx(expected)
 
 
-def test_silence_before_and_after_the_speech_belongs_to_no_token():
-    alphas = torch.tensor([0.0] * 10 + [0.5] * 4 + [0.0] * 10)
-    spans = token_spans(alphas, 2, 0.01)
-    assert 0.10 <= spans[0][0] < 0.11
-    assert spans[1][1] == pytest.approx(0.14)
+def test_a_peak_does_not_depend_on_the_weight_that_is_missing_for_a_whole():
+    """0.99 in two frames: the hundredth that is missing must not come from the next peak alone."""
+    sharp = torch.tensor([0.0, 0.5, 0.49, 0, 0, 0, 0, 0, 0, 0.5, 0.5, 0.0])
+    assert token_peaks(sharp, 2).tolist() == pytest.approx([2.0, 10.0], abs=0.1)
 
 
-def test_an_incomplete_last_token_ends_where_its_weight_does():
-    alphas = torch.tensor([0.5, 0.5, 0.4, 0.3, 0.0, 0.0, 0.0])  # the second token has 0.7
-    spans = token_spans(alphas, 2, 1.0)
-    assert spans[0][1] == pytest.approx(2.0)
-    assert 3.7 < spans[1][1] < 4.0
+def test_spans_meet_half_way_between_peaks_and_are_as_wide_at_the_ends():
+    alphas = torch.zeros(20)
+    alphas[[4, 8, 14]] = 1.0
+    assert flat(token_spans(alphas, 3, 0.1)) == pytest.approx([0.25, 0.65, 0.65, 1.15, 1.15, 1.75])
 
 
-def test_a_last_token_of_hardly_any_weight_does_not_end_before_it_starts():
-    """0.02 of a token becomes one only with a tail of 0.98; less than EDGE is left to take off."""
-    spans = token_spans(torch.tensor([0.5, 0.5, 0.02, 0.0]), 2, 1.0)
-    assert spans[1][0] == pytest.approx(2.0)
-    assert spans[1][1] >= spans[1][0]
+def test_a_single_token_has_the_whole_recording():
+    alphas = torch.tensor([0.0, 0.9, 0.1, 0.0])
+    assert token_spans(alphas, 1, 0.06) == [(0.0, pytest.approx(0.24))]
+    assert token_spans(alphas, 1, 0.06, duration=0.2) == [(0.0, 0.2)]
 
 
-def test_a_total_a_hair_below_a_whole_number_fires_all_the_same():
-    alphas = torch.tensor([0.5, 0.5 - 1e-7, 0.0, 0.0])
-    assert token_spans(alphas, 1, 1.0)[0][1] == pytest.approx(2.0)
-
-
-def test_two_tokens_in_a_frame_share_it():
-    spans = token_spans(torch.tensor([0.0, 2.0, 0.0]), 2, 1.0)
-    assert flat(spans) == pytest.approx([1 + EDGE / 2, 1.5, 1.5, 2.0])
+def test_spans_of_true_weights_are_near_the_truth():
+    """Weight spread evenly over each token's frames gives back where the toy tokens lie."""
+    config = small_config(data={"toy": {"num_test": 40, "tokens": [3, 8]}})
+    dataset = ToySpeech(config.data.toy, config.features.num_mels, split="test", seed=0)
+    errors = []
+    for index in range(40):
+        utterance, truth = dataset.load_with_alignment(index)
+        alphas = torch.zeros(len(utterance.frames))
+        for start, end in truth:
+            alphas[start:end] = 1 / (end - start)
+        spans = token_spans(alphas, len(truth), 0.01)
+        errors += [
+            abs(a - 0.01 * b) for s, t in zip(spans, truth, strict=True) for a, b in zip(s, t)
+        ]
+    assert sum(errors) / len(errors) < 0.015
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -76,9 +80,6 @@ def test_spans_are_in_order_do_not_overlap_and_lie_within_the_recording(seed: in
     if count:
         assert edges[0] >= 0
         assert edges[-1] <= (duration or whole)
-    if seed % 3 < 2:  # alphas of at most 1: no token is shorter than the frame it takes to collect
-        complete = int(alphas.double().sum() + 1e-6)
-        assert all(end > start for start, end in spans[:complete])
 
 
 def test_a_recording_that_ends_inside_of_the_last_stacked_frame_limits_the_times():
@@ -87,11 +88,16 @@ def test_a_recording_that_ends_inside_of_the_last_stacked_frame_limits_the_times
     assert token_spans(alphas, 2, 0.06, duration=0.21)[1][1] == 0.21
 
 
-def test_no_tokens_no_frames_and_no_weight_are_no_errors():
+def test_tokens_without_weight_are_where_the_one_before_them_is():
+    assert token_peaks(torch.tensor([0.5, 0.5, 0.0]), 3).tolist() == pytest.approx([1.0] * 3)
+    assert token_peaks(torch.zeros(3), 2).tolist() == [3, 3]
+    assert token_spans(torch.zeros(3), 2, 1.0) == [(3.0, 3.0)] * 2
+
+
+def test_no_tokens_and_no_frames_are_no_errors():
     assert token_spans(torch.rand(5), 0, 0.01) == []
     assert token_spans(torch.zeros(0), 0, 0.01) == []
     assert token_spans(torch.zeros(0), 2, 0.01) == [(0.0, 0.0)] * 2
-    assert token_spans(torch.zeros(3), 1, 1.0) == [(3.0, 3.0)]
 
 
 def test_a_batch_of_alphas_is_refused():

@@ -205,29 +205,6 @@ def overlap_weights(alphas: Tensor, num_tokens: int) -> Tensor:
     return (torch.minimum(ends, lower + 1) - torch.maximum(starts, lower)).clamp_min(0).float()
 
 
-def fire_frames(alphas: Tensor, num_tokens: int) -> Tensor:
-    """The frame at which each token's weight is complete.
-
-    Args:
-        alphas: (T,) float >= 0 of one utterance.
-        num_tokens: K.
-    Returns:
-        (K,) float32: the position on the frame axis (0 = the start of the first frame) where the
-        running sum reaches k = 1..K, between frames by linear interpolation; T for a token whose
-        weight never completes.
-    """
-    if len(alphas) == 0:
-        return alphas.new_zeros(num_tokens, dtype=torch.float32)
-    ends = running_sum(alphas[None])[0]
-    goals = torch.arange(1, num_tokens + 1, device=alphas.device, dtype=ends.dtype)
-    # Rounding may leave the sum a hair below a whole number that was meant.
-    index = torch.searchsorted(ends + 1e-6, goals)
-    inside = index.clamp_max(len(alphas) - 1)
-    before = F.pad(ends, (1, 0))[inside]
-    part = ((goals - before) / alphas[inside].clamp_min(1e-8)).clamp(0, 1)
-    return torch.where(index < len(alphas), inside + part, len(alphas)).float()
-
-
 def integrate_and_fire_loop(
     hidden: Tensor, alphas: Tensor, *, num_tokens: Tensor | None = None, tail: float = 0.45
 ) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -108,17 +109,18 @@ def draw_comparison(
         for line in lines:
             steps = [step for step, _ in line]
             errors = [error for _, error in line]
-            left.plot(steps, errors, color=f"C{index % 10}", alpha=0.8, label=group)
-            group = "_"  # one entry in the legend for a group
+            label = _shortened(group) if line is lines[0] else "_"  # one entry for a group
+            left.plot(steps, errors, color=f"C{index % 10}", alpha=0.8, label=label)
     left.set(xlabel="step", ylabel="valid_cer", title="validation error over training")
     left.set_ylim(bottom=0)
     if any(lines for lines in curves.values()):
         left.legend(fontsize="small")
-    for index, (group, values) in enumerate(scores.items()):
+    for index, values in enumerate(scores.values()):
         if values:
             mean = sum(values) / len(values)
-            right.barh(group, mean, color=f"C{index % 10}", alpha=0.4)
-            right.plot(values, [group] * len(values), "o", color=f"C{index % 10}")
+            right.barh(index, mean, color=f"C{index % 10}", alpha=0.4)
+            right.plot(values, [index] * len(values), "o", color=f"C{index % 10}")
+    right.set_yticks(range(len(scores)), map(_shortened, scores), fontsize="small")
     right.invert_yaxis()
     right.set(xlabel=score, title="each seed (dot) and the mean (bar)")
     return save(figure, path)
@@ -146,3 +148,8 @@ def _second(panel: Axes, series: Series, name: str) -> None:
         other = panel.twinx()
         other.plot(*zip(*points, strict=True), color="0.6", linewidth=1)
         other.set_ylabel(name, color="0.4")
+
+
+def _shortened(group: str) -> str:
+    """A name that leaves room for the curves: three lines at most."""
+    return textwrap.fill(group, 36, max_lines=3, placeholder=" …")

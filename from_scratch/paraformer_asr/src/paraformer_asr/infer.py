@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from paraformer_asr.checkpoints import Loaded
-from paraformer_asr.cif import fire_frames
 from paraformer_asr.data.buckets import length_buckets
 from paraformer_asr.decode import Hypothesis, decode_batch, greedy, seconds_of_frame
 from paraformer_asr.errors import AsrError
@@ -167,7 +166,6 @@ def look(model: Paraformer, frames: Tensor, *, title: str, reference: str | None
         step_seconds=step,
         tokens=hypothesis.tokens,
         times=hypothesis.times,
-        fires=(fire_frames(alphas, int(alphas.sum())) * step).tolist(),
         tail=model.config.model.tail,
         attention=attention.numpy(),
         text=hypothesis.text,

@@ -3,7 +3,7 @@
 In: a `View` of each utterance (arrays, no model). Out: a PNG, one column for each view, from top to
 bottom on one time axis: the log-mel features; the alphas as bars with the weight integrated since
 the last fire as a line, which fires a token whenever it reaches 1; the cross-attention of each
-token. Dotted lines across all panels are the fires. Start reading at `draw`.
+token. Dotted lines across all panels are where tokens begin and end. Start reading at `draw`.
 
 Letters: T0 feature frames, M mel bands, T encoder frames, K tokens.
 """
@@ -46,8 +46,6 @@ class View:
     """K recognised tokens; none is an ordinary case."""
     times: Sequence[tuple[float, float]]
     """(start, end) of each token."""
-    fires: Sequence[float]
-    """When each token's weight is complete."""
     tail: float
     """What the predictor adds to the sum of alphas before rounding it down to K."""
     attention: NDArray[np.float32] | None
@@ -76,7 +74,7 @@ def draw(views: Sequence[View], path: Path) -> None:
             for axis, color in zip(axes, ("white", FIRE, "white"), strict=True):
                 axis.set_xlim(0, max(view.seconds, 0.1))
                 axis.vlines(
-                    view.fires,
+                    sorted({edge for span in view.times for edge in span}),
                     0,
                     1,
                     color,

@@ -2,23 +2,21 @@
 
 In: the alphas of one utterance. Out: (start, end) in seconds for each token.
 
-Continuous integrate-and-fire adds up weights, and token k is complete where the sum reaches k: it
-*fires*. Token k then spans from the fire of token k - 1 to its own, as long as its weight was being
-collected. At both ends of the speech there is no fire to go by:
+Continuous integrate-and-fire gives each token weight from a few neighbouring frames. Its *peak* is
+their centre: the mean of their positions by weight. Training asks only that there is one peak for a
+token, somewhere in or near it; where exactly, at its onset or its end, differs between models and
+is the same throughout a recording. So a token spans from half-way after the peak before it to
+half-way before the next peak; the first begins, and the last ends, as far from its peak as on the
+other side. A single token has the whole recording.
 
-- the first token starts where the sum reaches `EDGE` of a token, so silence before it is left out;
-- a last token whose weight stays below 1 (it counts from 1 - tail on) ends where all but `EDGE` of
-  the weight is collected, so silence after it is left out.
+Spans are in order, do not overlap, and lie within the recording. A pause is shared by its two
+neighbours.
 
-Spans are in order, do not overlap, and lie within the recording. A pause between two tokens belongs
-to the second. CIF is trained to count, not to align: a fire lies near the end of its token, not
-exactly there.
-
-FunASR's rule (`ts_prediction_lfr6_standard`) spans token i from fire i to fire i + 1, so it needs a
-fire more than there are tokens. Its large model is trained with an end token that brings one; for
-others it scales the alphas to sum to tokens + 1, which moves every fire. It shifts times by 1.5
-frames of 60 ms and cuts long spans into a token and a silence. The rule here takes the fires as
-they are and works for any number of them.
+FunASR's rule (`ts_prediction_lfr6_standard`) spans token i from the frame where the summed weight
+reaches i to the frame where it reaches i + 1. It needs one such frame more than there are tokens,
+which the end token of its large model brings; for others it scales the alphas to sum to
+tokens + 1. And where a token's weight sums to 0.99, it is complete only at the next peak. Centres
+have no such cliffs.
 
 Letters: T frames after the encoder, K tokens.
 """
@@ -31,11 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paraformer_asr.cif import fire_frames
+from paraformer_asr.cif import overlap_sum, running_sum
 from paraformer_asr.contracts import expect
-
-EDGE = 0.05
-"""Part of a token's weight that is taken for silence at the start and at the end of the speech."""
 
 
 def token_spans(
@@ -54,22 +49,39 @@ def token_spans(
     Raises:
         AsrError: `alphas` is not a single utterance's.
     """
-    expect(("alphas", alphas, "T"))
-    if num_tokens == 0 or len(alphas) == 0:
-        return [(0.0, 0.0)] * num_tokens
-    alphas = alphas.double()
-    total = float(alphas.sum())
-    edge = EDGE * min(total, 1.0)
-    edges = torch.cat([reaching(alphas, edge), fire_frames(alphas, num_tokens)])
-    if total < num_tokens - 1e-6:  # as exact as `fire_frames` is
-        edges[-1:] = reaching(alphas, total - edge)
     whole = len(alphas) * frame_seconds
     limit = whole if duration is None else min(duration, whole)
-    seconds = edges.double().numpy() * frame_seconds  # in float32 it could exceed the limit
-    times = np.maximum.accumulate(np.clip(seconds, 0, limit))
-    return list(pairwise(times.tolist()))
+    peaks = token_peaks(alphas, num_tokens).double().numpy() * frame_seconds
+    if num_tokens < 2:
+        return [(0.0, limit)] * num_tokens
+    between = (peaks[:-1] + peaks[1:]) / 2
+    first, last = 2 * peaks[0] - between[0], 2 * peaks[-1] - between[-1]
+    edges = np.clip([first, *between, last], 0, limit)
+    return list(pairwise(edges.tolist()))
 
 
-def reaching(alphas_T: Tensor, weight: float) -> Tensor:
-    """(1,) position on the frame axis where the running sum reaches `weight`; T without weights."""
-    return fire_frames(alphas_T / max(weight, 1e-8), 1)
+def token_peaks(alphas: Tensor, num_tokens: int) -> Tensor:
+    """The centre of each token's weight.
+
+    Args:
+        alphas: (T,) float >= 0 of one utterance.
+        num_tokens: K >= 0.
+    Returns:
+        (K,) non-decreasing positions on the frame axis, 0 to T; the middle of the first frame is
+        0.5. A token without any weight is where the one before it is, or at T if none has any.
+    Raises:
+        AsrError: `alphas` is not a single utterance's.
+    """
+    expect(("alphas", alphas, "T"))
+    T = len(alphas)
+    if num_tokens == 0 or T == 0:
+        return torch.zeros(num_tokens)
+    position_T = torch.arange(T, device=alphas.device) + 0.5
+    counted_T2 = torch.stack([position_T, torch.ones_like(position_T)], dim=1)
+    count = torch.tensor([num_tokens], device=alphas.device)
+    sums_K2 = overlap_sum(counted_T2[None], running_sum(alphas[None]), count)[0]
+    moment_K, weight_K = sums_K2.unbind(dim=1)
+    peaks_K = (moment_K / weight_K).where(weight_K > 1e-6, 0)
+    if float(alphas.sum()) <= 1e-6:
+        return torch.full_like(peaks_K, T)
+    return peaks_K.cummax(dim=0).values
