@@ -186,3 +186,9 @@ def test_every_variant_is_a_configuration_that_differs_from_base():
         config = load_config(SCRIPTS.parent / "configs" / "ablation.yaml", settings)
         assert config != base, name
         build_model(config)
+
+
+def test_the_page_of_ablations_lists_every_variant_with_its_settings():
+    page = (SCRIPTS.parent / "docs" / "ABLATIONS.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (?:`([^`]+)`)? ?\|", page, re.M)
+    assert {name: settings.split() for name, settings in rows if name.islower()} == variants()
