@@ -35,9 +35,9 @@ from asr_cif_cases import (
     predictor_weights,
     probe,
 )
+from facts import read_facts
 from paraformer_asr.cif import integrate_and_fire, integrate_and_fire_loop, overlap_weights
 from paraformer_asr.predictor import CifPredictor
-from seg_facts import read_facts
 from torch import Tensor
 
 LIVE_SEED = 1

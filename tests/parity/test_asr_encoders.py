@@ -36,9 +36,9 @@ from asr_encoders_cases import (
     probe,
     weights,
 )
+from facts import read_facts
 from paraformer_asr.conformer import ConformerEncoder
 from paraformer_asr.sanm import SanmEncoder, SanmLayer
-from seg_facts import read_facts
 from torch import Tensor, nn
 
 LIVE_SEED = 1

@@ -22,11 +22,11 @@ from asr_features_cases import (
     cmvn_text,
     signals,
 )
+from facts import read_facts
 from paraformer_asr.cmvn import read_kaldi_cmvn
 from paraformer_asr.config import FeatureConfig
 from paraformer_asr.features import Frontend, fbank, stack_frames
 from paraformer_asr.mel import mel_filters
-from seg_facts import read_facts
 
 LIVE_SEED = 1
 TOLERANCE = 5e-4

@@ -29,9 +29,9 @@ from asr_losses_cases import (
     tokens,
     total,
 )
+from facts import read_facts
 from paraformer_asr.ctc import ctc_loss, is_impossible
 from paraformer_asr.losses import label_smoothed_ce, quantity_mae
-from seg_facts import read_facts
 from torch import Tensor
 
 LIVE_SEED = 1

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from facts import read_facts
 from paraformer_asr.metrics import ErrorRate, align, error_rate, word_error_rate
-from seg_facts import read_facts
 
 LIVE_SEED = 1
 RATES: dict[str, Callable[[list[str], list[str]], ErrorRate]] = {

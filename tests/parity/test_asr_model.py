@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from asr_model_cases import CONFIG, DIM, VOCAB, condense, feats, fill_state, memory, probe, vectors
+from facts import read_facts
 from paraformer_asr.convert import Converted, load_funasr
 from paraformer_asr.models import Paraformer
-from seg_facts import read_facts
 from torch import Tensor
 
 LIVE_SEED = 1

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 import torch
-from seg_facts import read_facts
+from facts import read_facts
 from seg_losses_cases import ALPHA, SMOOTH, WEIGHTS, cases, observe
 from seg_metrics_cases import IGNORE, NUM_CLASSES
 from torch import Tensor

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from seg_facts import read_facts
+from facts import read_facts
 from seg_metrics_cases import (
     IGNORE,
     NUM_CLASSES,

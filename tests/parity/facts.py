@@ -1,4 +1,4 @@
-"""What the references say of losses or metrics: from the stored file, or computed just now."""
+"""What the references say: from the stored file, or computed just now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_facts(source: str, name: str, folder: Path, *, seed: int) -> Any:
 
     Args:
         source: "golden" or "live"; live is skipped where there is no .venv-peers.
-        name: seg_losses or seg_metrics.
+        name: such as seg_losses or asr_cif.
         folder: where the live numbers are written.
         seed: of the live numbers.
     """
