@@ -12,6 +12,7 @@ from paraformer_asr import checkpoints
 from paraformer_asr.config import config_to_dict
 from paraformer_asr.errors import AsrError
 from paraformer_asr.models import build_model
+from paraformer_asr.optim import Average
 
 
 def state_of(model, step=1):
@@ -67,6 +68,19 @@ def test_a_last_checkpoint_becomes_the_previous_one(tmp_path, model):
     (folder / "previous.pt").unlink()
     with pytest.raises(AsrError, match="damaged, or no checkpoint"):
         checkpoints.load_newest(tmp_path)
+
+
+def test_a_last_checkpoint_is_used_with_its_average_where_there_is_one(tmp_path, model):
+    average = Average(model, 0.5)
+    for weight in model.parameters():
+        weight.data += 1
+    average.update(model)
+    state = state_of(model, step=1) | {"averaging": average.state_dict()}
+    checkpoints.save(tmp_path / "last.pt", state)
+    loaded = checkpoints.load_model(tmp_path / "last.pt", "cpu").model.state_dict()
+    for name, value in average.copy.state_dict().items():
+        torch.testing.assert_close(loaded[name], value, rtol=0, atol=0)
+    assert not torch.equal(loaded["decoder.norm.weight"], model.state_dict()["decoder.norm.weight"])
 
 
 def test_a_run_without_a_checkpoint_cannot_be_resumed(tmp_path):

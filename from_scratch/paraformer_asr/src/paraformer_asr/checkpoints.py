@@ -147,7 +147,8 @@ def load_model(path: str | Path, device: str = "auto") -> Loaded:
     state = load(path)
     config = config_from_dict(state["config"], where=str(path))
     model = build_model(config, tokenizer=Tokenizer(state["characters"]))
-    weights = state.get("average") or state["model"]
+    averaging = state.get("averaging")  # of a last.pt; best.pt holds the average as its model
+    weights = averaging["weights"] if averaging else state["model"]
     fill(model, weights, state["characters"], source=str(path))
     model.to(where).eval()
     return Loaded(model=model, config=config, step=state["step"], device=where, path=path)
