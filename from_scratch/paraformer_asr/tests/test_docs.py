@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
-import importlib.util
 import json
 import os
 import re
@@ -277,14 +276,23 @@ def test_configuration_keys_that_are_named_exist(page: Path) -> None:
             key, sign, value = word.rstrip(",").partition("=")
             if not KEY.fullmatch(key) or (key.count(".") == 0 and not sign):
                 continue
-            if importlib.util.find_spec("paraformer_asr." + key.split(".")[0]) and not sign:
-                module = importlib.import_module("paraformer_asr." + key.split(".")[0])
-                if has(module, key.split(".")[1:]):
-                    continue  # `train.resume` is a function
+            if not sign and is_code(key):
+                continue  # `train.resume` is a function, `data.toy` a module
             hint = hint_of(key)
             assert hint is not None, f"{page.name} names `{key}`, which is no setting"
             if sign and value and not re.search(r"[A-Z{…]", value):
                 Reader().value(hint, yaml.safe_load(value), (key,))
+
+
+def is_code(name: str) -> bool:
+    """Whether `a.b.c` is a module of the package, or something in one."""
+    parts = name.split(".")
+    for number in range(len(parts), 0, -1):
+        path = PACKAGE.joinpath(*parts[:number])
+        if path.with_suffix(".py").is_file():
+            module = importlib.import_module("paraformer_asr." + ".".join(parts[:number]))
+            return has(module, parts[number:])
+    return False
 
 
 def hint_of(key: str) -> object | None:
