@@ -87,96 +87,97 @@ def overlap_sum(hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor) -> Tensor
     matrix w only its s-th entry of each column is made, for s = 0, 1, ...
 
     Args:
-        hidden_BTD: float32.
+        hidden_BTD: float32 or float64.
         ends_BT: C_t, non-decreasing along T.
         counts_B: int64, rows that count; the others come out 0.
     Returns:
-        (B, K, D), K = the largest count.
+        (B, K, D), K = the largest count, differentiable by the first two.
     """
     B, T, D = hidden_BTD.shape
     K = int(counts_B.max()) if B else 0
     if K == 0 or T == 0:
         return hidden_BTD.new_zeros(B, K, D) + 0 * hidden_BTD.sum()  # keeps the graph in one piece
-    starts_BT = F.pad(ends_BT[:, :-1], (1, 0))
-    # NaN takes part as if it stood in the first token: it reaches the loss, where it is looked for.
-    first_BT = starts_BT.detach().floor().nan_to_num(0)
-    touched = int((ends_BT.detach().floor().nan_to_num(0) - first_BT).max()) + 1
-    # Relative to the frame's first token the edges are small numbers: float32 is exact enough.
-    from_BT = (starts_BT - first_BT).float()
-    to_BT = (ends_BT - first_BT).float()
-    # A spare row behind each utterance's tokens takes what does not count; it is cut off again.
-    utterance_B1 = torch.arange(B, device=hidden_BTD.device)[:, None] * (K + 1)
-    everything = torch.arange(B * T, device=hidden_BTD.device)
-    shares, rows, reached = [], [], []
-    for s in range(touched):
-        token_BT = first_BT.long() + s
-        token_BT = torch.where(token_BT < counts_B[:, None], token_BT, K)
-        share_BT = (to_BT - s).clamp(0, 1) - (from_BT - s).clamp(0, 1)
-        # All frames for s = 0, after that only those that fire.
-        frame = (to_BT >= s).view(-1).nonzero()[:, 0] if s else everything
-        reached.append(frame)
-        shares.append(share_BT.view(-1)[frame])
-        rows.append((utterance_B1 + token_BT).view(-1)[frame])
-    embeds: Tensor = AddRows.apply(  # type: ignore[no-untyped-call]
-        hidden_BTD.reshape(B * T, D),
-        shares[0],
-        rows[0],
-        torch.cat([shares[0][:0], *shares[1:]]),
-        torch.cat([rows[0][:0], *rows[1:]]),
-        torch.cat([everything[:0], *reached[1:]]),
-        B * (K + 1),
+    embeds: Tensor = OverlapSum.apply(  # type: ignore[no-untyped-call]
+        hidden_BTD.contiguous(), ends_BT, counts_B, K
     )
-    return embeds.view(B, K + 1, D)[:, :K]
+    return embeds
 
 
-class AddRows(torch.autograd.Function):
-    """Each frame, times its share, is added to a row of the result; some frames to another row too.
+class OverlapSum(torch.autograd.Function):
+    """`overlap_sum` with its gradient written out.
 
-    E[rows[i]] += shares[i] * frames[i] for every frame i, then for the few more,
-    E[more_rows[j]] += more_shares[j] * frames[more_of[j]]. So frames[i] receives the gradient
-    shares[i] * grad_E[rows[i]], and shares[i] the scalar product of grad_E[rows[i]] and frames[i].
+    Let f be the first token that frame t touches, a = C_{t-1} - f in [0, 1) and b = C_t - f >= a.
+    The frame's share of token f + s, and its derivatives, are
 
-    This is `index_add` of products with its gradient, but on the CPU it goes in pieces that fit the
-    cache and reuses one buffer: the products need as much memory as the frames, and fresh memory
-    costs more than the arithmetic.
+        w_0 = min(b, 1) - a                  dw_0/da = -1      dw_0/db = 1 if b < 1 else 0
+        w_s = min(b - s, 1) if b >= s        dw_s/da = 0       dw_s/db = 1 if b - s < 1 else 0
+
+    and of E_{f+s} += w_s h_t follow dL/dh_t = sum_s w_s g_{f+s} and dL/dw_s = <g_{f+s}, h_t>, where
+    g is the gradient of E. Which tokens a frame touches is piecewise constant.
+
+    All frames have a w_0; those with more are listed apart. On the CPU the frames are gone through
+    in pieces that fit the cache, with one buffer: the products need as much memory as the frames,
+    and fresh memory costs more than the arithmetic.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        frames: Tensor,
-        shares: Tensor,
-        rows: Tensor,
-        more_shares: Tensor,
-        more_rows: Tensor,
-        more_of: Tensor,
-        num_rows: int,
-    ) -> Tensor:
-        """frames (M, D), shares (M,), more_shares (P,) float; the others int64 -> (num_rows, D)."""
-        ctx.save_for_backward(frames, shares, rows, more_shares, more_rows, more_of)
-        result = frames.new_zeros(num_rows, frames.shape[1])
-        products = frames.new_empty(piece_size(frames), frames.shape[1])
-        for frame, share, row in in_pieces(len(products), frames, shares, rows):
-            product = torch.mul(frame, share[:, None], out=products[: len(frame)])
-            result.index_add_(0, row, product)
-        more = frames.index_select(0, more_of).mul_(more_shares[:, None])
-        return result.index_add_(0, more_rows, more)
+    def forward(ctx: Any, hidden_BTD: Tensor, ends_BT: Tensor, counts_B: Tensor, K: int) -> Tensor:
+        B, T, D = hidden_BTD.shape
+        starts_BT = F.pad(ends_BT[:, :-1], (1, 0))
+        # NaN takes part as if it lay in token 0: it reaches the loss, where it is looked for.
+        first_BT = starts_BT.floor().nan_to_num_(0)
+        # Relative to the first token the edges are small numbers: float32 is exact enough.
+        to = (ends_BT - first_BT).to(hidden_BTD.dtype).view(-1)
+        share = to.clamp(max=1) - (starts_BT - first_BT).to(hidden_BTD.dtype).view(-1)
+        token_BT = first_BT.long()
+        # A spare row behind each utterance's tokens takes what does not count; it is cut off again.
+        base_B1 = torch.arange(0, B * (K + 1), K + 1, device=to.device)[:, None]
+
+        def rows_of(token_BT: Tensor) -> Tensor:
+            return (token_BT.where(token_BT < counts_B[:, None], K) + base_B1).view(-1)
+
+        row = rows_of(token_BT)
+        listed = [(row[:0], row[:0], share[:0])]
+        for s in range(1, int(to.nan_to_num(0).max()) + 1):
+            reached = (to >= s).nonzero()[:, 0]
+            listed.append((reached, rows_of(token_BT + s)[reached], (to[reached] - s).clamp(max=1)))
+        more_of, more_row, more_share = (torch.cat(column) for column in zip(*listed, strict=True))
+
+        frames = hidden_BTD.view(B * T, D)
+        ctx.ends_dtype = ends_BT.dtype
+        ctx.save_for_backward(frames, to, row, share, more_of, more_row, more_share)
+        embeds = frames.new_zeros(B * (K + 1), D)
+        products = frames.new_empty(piece_size(frames), D)
+        for piece, w, k in in_pieces(len(products), frames, share, row):
+            product = torch.mul(piece, w[:, None], out=products[: len(piece)])
+            embeds.index_add_(0, k, product)
+        more = frames.index_select(0, more_of).mul_(more_share[:, None])
+        embeds.index_add_(0, more_row, more)
+        return embeds.view(B, K + 1, D)[:, :K]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        frames, shares, rows, more_shares, more_rows, more_of = ctx.saved_tensors
-        grad_frames, grad_shares = torch.empty_like(frames), torch.empty_like(shares)
-        products = frames.new_empty(piece_size(frames), frames.shape[1])
-        pieces = in_pieces(len(products), frames, shares, rows, grad_frames, grad_shares)
-        for frame, share, row, grad_frame, grad_share in pieces:
-            of_row = torch.index_select(grad, 0, row, out=products[: len(row)])
-            torch.mul(of_row, share[:, None], out=grad_frame)
-            torch.sum(of_row.mul_(frame), dim=1, out=grad_share)
-        of_row = grad.index_select(0, more_rows)
-        grad_more = (of_row * frames.index_select(0, more_of)).sum(dim=1)
-        grad_frames.index_add_(0, more_of, of_row.mul_(more_shares[:, None]))
-        return grad_frames, grad_shares, None, grad_more, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (grad_BKD,) = grads
+        frames, to, row, share, more_of, more_row, more_share = ctx.saved_tensors
+        (B, _, D), T = grad_BKD.shape, len(frames) // len(grad_BKD)
+        grad = F.pad(grad_BKD, (0, 0, 0, 1)).view(-1, D)  # nothing comes back from the spare rows
+
+        grad_frames, grad_share = torch.empty_like(frames), torch.empty_like(share)
+        products = frames.new_empty(piece_size(frames), D)
+        pieces = in_pieces(len(products), frames, share, row, grad_frames, grad_share)
+        for piece, w, k, grad_piece, grad_w in pieces:
+            gathered = torch.index_select(grad, 0, k, out=products[: len(piece)])
+            torch.mul(gathered, w[:, None], out=grad_piece)
+            torch.sum(gathered.mul_(piece), dim=1, out=grad_w)
+        gathered = grad.index_select(0, more_row)
+        grad_more = (gathered * frames.index_select(0, more_of)).sum(dim=1)
+        grad_frames.index_add_(0, more_of, gathered.mul_(more_share[:, None]))
+
+        grad_to = grad_share * (to < 1)
+        grad_to.index_add_(0, more_of, grad_more * (more_share < 1))
+        grad_ends_BT = grad_to.view(B, T)  # C_t ends frame t and starts frame t + 1
+        grad_ends_BT[:, :-1] -= grad_share.view(B, T)[:, 1:]
+        return grad_frames.view(B, T, D), grad_ends_BT.to(ctx.ends_dtype), None, None
 
 
 def piece_size(frames: Tensor) -> int:
