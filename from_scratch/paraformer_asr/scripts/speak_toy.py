@@ -24,6 +24,8 @@ from torch import Tensor
 from paraformer_asr.audio import write_wav
 from paraformer_asr.errors import AsrError
 from paraformer_asr.features import fbank, frame_sizes
+from paraformer_asr.infer import make_folder
+from paraformer_asr.inputs import read_array
 from paraformer_asr.mel import mel_filters
 
 ROUNDS, STEP = 12, 0.7
@@ -69,9 +71,13 @@ def main() -> None:
     parser.add_argument("features", nargs="+", type=Path, help=".npy files of frames (T0, M)")
     parser.add_argument("--out", type=Path, default=Path("spoken"), help="folder (spoken)")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     for path in options.features:
-        samples = speak(torch.from_numpy(np.load(path)))
+        frames = read_array(path)
+        if frames.ndim != 2:
+            shape = list(frames.shape)
+            raise AsrError(f"{path}: the shape is {shape}; expected (frames, bands).")
+        samples = speak(torch.from_numpy(frames.astype(np.float32)))
+        make_folder(options.out)
         target = options.out / f"{path.stem}.wav"
         write_wav(target, samples.numpy(), 16000)
         print(target)
@@ -80,5 +86,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (AsrError, OSError) as error:
+    except AsrError as error:
         raise SystemExit(f"error: {error}") from None
