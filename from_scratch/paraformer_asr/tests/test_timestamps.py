@@ -58,7 +58,9 @@ def test_spans_of_true_weights_are_near_the_truth():
             alphas[start:end] = 1 / (end - start)
         spans = token_spans(alphas, len(truth), 0.01)
         errors += [
-            abs(a - 0.01 * b) for s, t in zip(spans, truth, strict=True) for a, b in zip(s, t)
+            abs(a - 0.01 * b)
+            for s, t in zip(spans, truth, strict=True)
+            for a, b in zip(s, t, strict=True)
         ]
     assert sum(errors) / len(errors) < 0.015
 
