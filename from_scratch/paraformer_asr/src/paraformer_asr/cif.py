@@ -192,7 +192,7 @@ def in_pieces(size: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def overlap_weights(alphas: Tensor, num_tokens: int) -> Tensor:
-    """The whole weight matrix w_{k,t} of the formula above, for pictures and tests.
+    """The whole weight matrix w_{k,t} of the formula above, to be looked at.
 
     Args:
         alphas: (B, T) float >= 0, already scaled if they are to be.
