@@ -116,7 +116,7 @@ class OverlapSum(torch.autograd.Function):
     g is the gradient of E. Which tokens a frame touches is piecewise constant.
 
     All frames have a w_0; those with more are listed apart. On the CPU the frames are gone through
-    in pieces that fit the cache, with one buffer: the products need as much memory as the frames,
+    in pieces that fit the cache, in one buffer: the products need as much memory as the frames,
     and fresh memory costs more than the arithmetic.
     """
 
@@ -151,8 +151,9 @@ class OverlapSum(torch.autograd.Function):
         for piece, w, k in in_pieces(len(products), frames, share, row):
             product = torch.mul(piece, w[:, None], out=products[: len(piece)])
             embeds.index_add_(0, k, product)
-        more = frames.index_select(0, more_of).mul_(more_share[:, None])
-        embeds.index_add_(0, more_row, more)
+        for i, w, k in in_pieces(len(products), more_of, more_share, more_row):
+            product = torch.index_select(frames, 0, i, out=products[: len(i)])
+            embeds.index_add_(0, k, product.mul_(w[:, None]))
         return embeds.view(B, K + 1, D)[:, :K]
 
     @staticmethod
@@ -162,16 +163,20 @@ class OverlapSum(torch.autograd.Function):
         (B, _, D), T = grad_BKD.shape, len(frames) // len(grad_BKD)
         grad = F.pad(grad_BKD, (0, 0, 0, 1)).view(-1, D)  # nothing comes back from the spare rows
 
-        grad_frames, grad_share = torch.empty_like(frames), torch.empty_like(share)
-        products = frames.new_empty(piece_size(frames), D)
-        pieces = in_pieces(len(products), frames, share, row, grad_frames, grad_share)
+        grad_frames = torch.empty_like(frames)
+        grad_share, grad_more = torch.empty_like(share), torch.empty_like(more_share)
+        buffer = frames.new_empty(2, piece_size(frames), D)
+        size = buffer.shape[1]
+        pieces = in_pieces(size, frames, share, row, grad_frames, grad_share)
         for piece, w, k, grad_piece, grad_w in pieces:
-            gathered = torch.index_select(grad, 0, k, out=products[: len(piece)])
+            gathered = torch.index_select(grad, 0, k, out=buffer[0, : len(k)])
             torch.mul(gathered, w[:, None], out=grad_piece)
             torch.sum(gathered.mul_(piece), dim=1, out=grad_w)
-        gathered = grad.index_select(0, more_row)
-        grad_more = (gathered * frames.index_select(0, more_of)).sum(dim=1)
-        grad_frames.index_add_(0, more_of, gathered.mul_(more_share[:, None]))
+        for i, w, k, grad_w in in_pieces(size, more_of, more_share, more_row, grad_more):
+            gathered = torch.index_select(grad, 0, k, out=buffer[0, : len(k)])
+            piece = torch.index_select(frames, 0, i, out=buffer[1, : len(i)])
+            torch.sum(piece.mul_(gathered), dim=1, out=grad_w)
+            grad_frames.index_add_(0, i, gathered.mul_(w[:, None]))
 
         grad_to = grad_share * (to < 1)
         grad_to.index_add_(0, more_of, grad_more * (more_share < 1))
