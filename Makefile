@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking]')
 	@touch $@
 $(DEV_STAMP): pyproject.toml constraints.txt $(SEG)/pyproject.toml $(ASR)/pyproject.toml
-	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking$(,)test$(,)dev]' -e $(SEG) -e $(ASR))
+	$(call install,$(VENV),-c constraints.txt -e '.[serve$(,)tracking$(,)tune$(,)hub$(,)test$(,)dev]' -e $(SEG) -e $(ASR))
 	@touch $@ $(STAMP)
 # A subproject is tested in an environment of its own that holds its requirements and nothing else.
 $(SEG)/.venv/.installed: $(SEG)/pyproject.toml $(SEG)/requirements.txt $(SEG)/requirements-dev.txt

@@ -130,7 +130,7 @@ def _run(
     model.to(device.torch_device)
     learn = task.prepare(splits.train, preprocessor, augment=True)
     valid = task.prepare(splits.valid, preprocessor, augment=False)
-    with fitting_threads(model, learn, batch_size=recipe.training.batch_size):
+    with fitting_threads(model, learn, batch_size=recipe.training.micro_batch):
         fitted = fit(
             task=task,
             preprocessor=preprocessor,

@@ -85,6 +85,8 @@ def _type_name(annotation: Any) -> str:
     if origin is tuple:
         inner = [_type_name(option) for option in options if option is not ...]
         return f"list of {inner[0]}" if ... in options else f"[{', '.join(inner)}]"
+    if origin is dict:
+        return f"mapping of {_type_name(options[0])} to {_type_name(options[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     return {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]

@@ -6,11 +6,17 @@ frozen once read. Unknown keys are errors. The sentence under a field is its doc
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from maquette.recipe.augmentation import Augmentation
+from maquette.recipe.image_text import Contrastive, Finetune, ImageTextData, Tune
+from maquette.recipe.section import Section
+from maquette.recipe.splitting import SplitRule, Splitting
+
+__all__ = ["Architecture", "Data", "ImageData", "Recipe", "Section", "SplitRule", "TabularData"]
+
 Activation = Literal["relu", "gelu", "silu", "mish", "selu", "tanh", "leaky_relu"]
 ModelName = Literal[
     "mlp",
@@ -21,62 +27,16 @@ ModelName = Literal[
     "efficientnet_b1",
     "efficientnet_b2",
     "efficientnet_b3",
+    "clip",
+    "clip_tiny",
+    "clip_small",
+    "clip_tiny_resnet",
+    "clip_vit_b32",
+    "clip_vit_b16",
+    "clip_vit_l14",
+    "clip_vit_l14_336",
+    "clip_rn50",
 ]
-
-
-class Section(BaseModel):
-    """What every section shares: frozen values, no unknown keys."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True
-    )
-
-
-class SplitRule(Section):
-    """How rows or images are dealt to train, validation and test."""
-
-    method: Literal["auto", "stratified", "random", "grouped", "time", "column"] = "auto"
-    """`auto` is stratified for classes and random for numbers; `time` keeps the latest for test."""
-    column: str | None = None
-    """The group, time or split column; needed by `grouped`, `time` and `column`."""
-
-    @model_validator(mode="after")
-    def _column_where_needed(self) -> Self:
-        if self.method in ("grouped", "time", "column") and self.column is None:
-            raise ValueError(
-                f"split method {self.method!r} needs split.column, the name of a column"
-            )
-        return self
-
-
-class Splitting(Section):
-    """The three ratios and the rule; shared by tables and images."""
-
-    train_split: Fraction = 0.7
-    """Share of the samples to learn from."""
-    validation_split: Fraction = 0.15
-    """Share that early stopping and checkpoint choice look at."""
-    test_split: Fraction = 0.15
-    """Share that only the final evaluation looks at."""
-    split: SplitRule = SplitRule()
-    """Which rule deals the samples."""
-    tolerance: Fraction = 0.0
-    """Largest share of bad rows or files that may be set aside before the run refuses the data."""
-
-    @model_validator(mode="after")
-    def _splits_sum_to_one(self) -> Self:
-        total = self.train_split + self.validation_split + self.test_split
-        if abs(total - 1) > 1e-6:
-            rest = 1 - self.train_split - self.validation_split
-            fix = f"; test_split: {rest:.4g} would do" if 0 <= rest <= 1 else ""
-            raise ValueError(
-                f"train_split {self.train_split:g} + validation_split {self.validation_split:g} + "
-                f"test_split {self.test_split:g} = {total:g}, expected 1{fix}"
-            )
-        for name in ("train_split", "validation_split", "test_split"):
-            if getattr(self, name) == 0 and self.split.method != "column":
-                raise ValueError(f"{name} is 0; every split needs samples, give it at least 0.05")
-        return self
 
 
 class TabularPreprocessing(Section):
@@ -121,40 +81,6 @@ class TabularData(Splitting):
     """How columns become numbers."""
 
 
-class Augmentation(Section):
-    """Random changes of training images, each a pure function of (seed, epoch, sample)."""
-
-    horizontal_flip: bool = False
-    """Mirror left and right, half of the time."""
-    vertical_flip: bool = False
-    """Mirror top and bottom, half of the time."""
-    rotation_range: Annotated[int, Field(ge=0, le=180)] = 0
-    """Rotate by up to this many degrees either way."""
-    translate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Move by up to this share of the side."""
-    scale: tuple[Annotated[float, Field(gt=0.1, le=4)], Annotated[float, Field(gt=0.1, le=4)]] = (
-        1.0,
-        1.0,
-    )
-    """Zoom by a factor drawn from this range."""
-    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Multiply the brightness by 1 ± this."""
-    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Multiply the contrast by 1 ± this."""
-    saturation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Multiply the colourfulness by 1 ± this."""
-    erase: Fraction = 0.0
-    """Probability of hiding one rectangle of 2 to 20 % of the image (random erasing)."""
-    normalize: bool = True
-    """Subtract the mean and divide by the deviation of the training pixels (not random)."""
-
-    @model_validator(mode="after")
-    def _scale_in_order(self) -> Self:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale {list(self.scale)} must be [smallest, largest]")
-        return self
-
-
 class ImageData(Splitting):
     """Class folders (`path/<class>/<image>`) or a CSV manifest of image paths and labels."""
 
@@ -175,12 +101,14 @@ class ImageData(Splitting):
 
 
 class Data(Section):
-    """Exactly one of the two."""
+    """Exactly one of the three."""
 
     tabular: TabularData | None = None
     """A table, for model.type `tabular`."""
     image: ImageData | None = None
     """Images, for model.type `vision`."""
+    image_text: ImageTextData | None = None
+    """Pairs of image and text, for model.type `image_text`."""
 
 
 class Architecture(Section):
@@ -205,25 +133,40 @@ class Architecture(Section):
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """vision: stochastic depth, the largest probability of skipping a block."""
     weights: str | None = None
-    """vision: a local torchvision or timm weight file (.safetensors, .pt, .pth) to start from."""
+    """What to start from. vision: a local torchvision or timm weight file (.safetensors, .pt,
+    .pth). image_text: a CLIP checkpoint of OpenAI, open_clip or Hugging Face: a file, a folder, or
+    a name on the Hugging Face Hub (hub:NAME)."""
+    attention: Literal["auto", "explicit", "fused", "sliced", "chunked"] = "auto"
+    """image_text: how attention is computed; all give the same numbers, `sliced` and `chunked` in
+    less memory. `auto` chooses by length and free memory, and says so."""
+    activation_checkpointing: bool = False
+    """image_text: keep only the inputs of each block and compute the rest again in the backward
+    pass: much less memory, about a third more time."""
 
 
 class Model(Section):
     """Which network."""
 
-    type: Literal["tabular", "vision"]
-    """The task: tables or images."""
+    type: Literal["tabular", "vision", "image_text"]
+    """The task: tables, images, or pairs of image and text."""
     name: ModelName
-    """The network's name."""
+    """The network's name; `clip` is whatever the checkpoint in `weights` is."""
     architecture: Architecture = Architecture()
     """Its shape."""
 
     @model_validator(mode="after")
     def _name_fits_type(self) -> Self:
-        if (self.type == "tabular") != (self.name == "mlp"):
-            allowed = "mlp" if self.type == "tabular" else "a resnet or an efficientnet"
+        family = {"mlp": "tabular", "clip": "image_text"}.get(self.name.partition("_")[0], "vision")
+        if family != self.type:
+            allowed = {"tabular": "mlp", "vision": "a resnet or an efficientnet"}
             raise ValueError(
-                f"model {self.name!r} is not of type {self.type!r}; expected {allowed}"
+                f"model {self.name!r} is not of type {self.type!r}; "
+                f"expected {allowed.get(self.type, 'a clip')}"
+            )
+        if self.name == "clip" and self.architecture.weights is None:
+            raise ValueError(
+                "model 'clip' takes its shape from a checkpoint, so architecture.weights must name "
+                "one; clip_tiny, clip_small and clip_vit_b32 have shapes of their own"
             )
         return self
 
@@ -259,8 +202,14 @@ class Training(Section):
 
     epochs: Annotated[int, Field(ge=1)] = 50
     """Passes over the training samples."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Samples per micro-batch; the effective batch is batch_size × accumulate."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 64
+    """Samples per micro-batch; the effective batch is batch_size × accumulate. `auto` measures what
+    the memory holds."""
+    effective_batch: Annotated[int, Field(ge=1)] | None = None
+    """Samples per optimiser step, instead of `accumulate`: the micro-batches follow."""
+    memory_budget: Annotated[float, Field(gt=0)] | None = None
+    """GiB that the training may take, of the GPU's memory or, on the CPU, of the process; by
+    default what is free."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Peak learning rate."""
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
@@ -307,7 +256,23 @@ class Training(Section):
             raise ValueError(
                 f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs}"
             )
+        if self.effective_batch is not None and self.accumulate != 1:
+            raise ValueError(
+                f"accumulate {self.accumulate} and effective_batch {self.effective_batch} say the "
+                "same thing twice; give one of them"
+            )
         return self
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples per micro-batch, once `auto` has been measured."""
+        assert self.batch_size != "auto", "the lifecycle replaces it before it is used"
+        return min(self.batch_size, self.effective_batch or self.batch_size)
+
+    @property
+    def step_samples(self) -> int:
+        """Samples per optimiser step."""
+        return self.effective_batch or self.micro_batch * self.accumulate
 
 
 class Evaluation(Section):
@@ -359,16 +324,44 @@ class Recipe(Section):
     """What is measured afterwards."""
     tracking: Tracking = Tracking()
     """Where the run is mirrored and registered."""
+    contrastive: Contrastive | None = None
+    """image_text: the loss that draws pairs together."""
+    finetune: Finetune | None = None
+    """image_text: which weights are trained, and how."""
+    tune: Tune | None = None
+    """What `maquette tune` searches."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pairs_are_watched_by_recall(cls, values: Any) -> Any:
+        """Losses of contrastive batches depend on their size: recall is what is wanted."""
+        if not (isinstance(values, dict) and isinstance(values.get("model"), dict)):
+            return values
+        if values["model"].get("type") != "image_text":
+            return values
+        training = values.get("training") or {}
+        stopping = training.get("early_stopping") or {} if isinstance(training, dict) else None
+        if not isinstance(stopping, dict) or "monitor" in stopping:
+            return values
+        watched = {**stopping, "monitor": "valid/mean_recall"}
+        return {**values, "training": {**training, "early_stopping": watched}}
 
     @model_validator(mode="after")
     def _data_fits_model(self) -> Self:
-        wanted, other = (
-            ("tabular", "image") if self.model.type == "tabular" else ("image", "tabular")
-        )
+        kinds = {"tabular": "tabular", "vision": "image", "image_text": "image_text"}
+        wanted = kinds[self.model.type]
         if getattr(self.data, wanted) is None:
             raise ValueError(f"model.type is {self.model.type!r}, so data.{wanted} must be given")
-        if getattr(self.data, other) is not None:
-            raise ValueError(
-                f"model.type is {self.model.type!r}, so data.{other} is not used; remove it"
-            )
+        for other in sorted(set(kinds.values()) - {wanted}):
+            if getattr(self.data, other) is not None:
+                raise ValueError(
+                    f"model.type is {self.model.type!r}, so data.{other} is not used; remove it"
+                )
+        if self.model.type != "image_text":
+            for section in ("contrastive", "finetune"):
+                if getattr(self, section) is not None:
+                    raise ValueError(
+                        f"model.type is {self.model.type!r}, which has no section {section}; "
+                        "remove it"
+                    )
         return self

@@ -25,7 +25,7 @@ def explained(recipe: Recipe, device: Device) -> Iterator[None]:
 def _explain(text: str, recipe: Recipe, device: Device) -> str | None:
     training = recipe.training
     if "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text:
-        half = max(1, training.batch_size // 2)
+        half = max(1, training.micro_batch // 2)
         return (
             f"The {device.name} ran out of memory at training.batch_size={training.batch_size}. "
             f"training.batch_size={half} with training.accumulate={training.accumulate * 2} takes "

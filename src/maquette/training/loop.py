@@ -149,7 +149,7 @@ class _Training:
     def check_monitor(self) -> None:
         """Refuse an unknown monitor before the first epoch, not after it."""
         if self.settings.early_stopping.enabled or self.settings.checkpoint.save_best:
-            rows = torch.arange(min(len(self.valid), 4 * self.settings.batch_size))
+            rows = torch.arange(min(len(self.valid), 4 * self.settings.micro_batch))
             with suppress(RunError):  # outputs not finite: the loop says more about them
                 available = ["train/loss", *self._validate(rows)]
                 check_monitor(self.settings.early_stopping.monitor, available)
@@ -193,7 +193,7 @@ class _Training:
         """Train on what is left of the epoch under way."""
         state, optimizer, settings = self.state, self.state.optimizer, self.settings
         device, save_every = self.device.torch_device, settings.checkpoint.every_steps
-        effective = settings.batch_size * settings.accumulate
+        effective = settings.micro_batch * settings.accumulate
         self.model.train()
         self.clock.start_epoch()
         for group in self._groups():
@@ -259,7 +259,7 @@ class _Training:
 
     def _groups(self) -> Iterator[list[Batch]]:
         """Yield the micro-batches of each optimiser step that is left in the epoch."""
-        epoch, batch_size = self.state.epoch + 1, self.settings.batch_size
+        epoch, batch_size = self.state.epoch + 1, self.settings.micro_batch
         shuffled = permutation(len(self.train), seed=self.recipe.seed, epoch=epoch, purpose="order")
         order = torch.from_numpy(shuffled)[self.state.position :]
         with untouched_random_state():
@@ -313,7 +313,7 @@ class _Training:
             self.valid,
             device=self.device,
             # Without gradients a larger batch fits in the memory of a training step.
-            batch_size=4 * self.settings.batch_size,
+            batch_size=4 * self.settings.micro_batch,
             rows=rows,
         )
         return {f"valid/{name}": value for name, value in scores.metrics.items()}
