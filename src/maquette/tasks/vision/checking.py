@@ -31,8 +31,8 @@ from maquette.data.images import (
 from maquette.device import available_memory
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Json
+from maquette.tasks.threads import in_threads
 from maquette.tasks.vision.listing import FoundImage, Listing, count, list_images, some
-from maquette.tasks.vision.threads import in_threads
 
 if TYPE_CHECKING:
     from maquette.recipe.schema import ImageData

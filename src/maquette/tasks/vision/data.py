@@ -21,9 +21,9 @@ from maquette.data.images import ImageError, Pixels, decode_image, resize
 from maquette.data.splits import split_rows
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Splits
+from maquette.tasks.threads import in_threads
 from maquette.tasks.vision.checking import CheckedImage, ReadImages, copies, read_images
 from maquette.tasks.vision.listing import count, some
-from maquette.tasks.vision.threads import in_threads
 
 if TYPE_CHECKING:
     from maquette.recipe.schema import ImageData

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from maquette.data.images import Pixels
 from maquette.data.randomness import key_of
+from maquette.tasks.augment import Augmenter
 from maquette.tasks.base import Batch
 from maquette.tasks.batching import batch_slices
-from maquette.tasks.vision.augment import Augmenter
 from maquette.tasks.vision.data import ImageSamples
 from maquette.tasks.vision.preprocess import ImagePreprocessor, unit_range
 

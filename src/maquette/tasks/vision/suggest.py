@@ -18,8 +18,8 @@ import yaml
 
 from maquette.data.images import ImageError, decode_image
 from maquette.errors import DataError
+from maquette.tasks.threads import in_threads
 from maquette.tasks.vision.listing import FoundImage, list_images, some
-from maquette.tasks.vision.threads import in_threads
 
 LOOKED_AT = 500
 """Images decoded, evenly over all of them."""

@@ -21,9 +21,9 @@ from maquette.evaluation.accumulators import ClassificationMetrics
 from maquette.nn.losses import CLASS_LOSSES, summed_loss
 from maquette.recipe import Recipe
 from maquette.recipe.schema import SplitRule, Training
+from maquette.tasks.augment import Augmenter
 from maquette.tasks.base import Batch, Json, MetricAccumulator, Predictions, Splits
 from maquette.tasks.class_weights import balanced_weights
-from maquette.tasks.vision.augment import Augmenter
 from maquette.tasks.vision.data import ImageSamples, load_images, load_labelled
 from maquette.tasks.vision.models import VisionModel, build_model
 from maquette.tasks.vision.prediction_file import predict_images

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from maquette.data.randomness import key_of
-from maquette.tasks.vision.augment import DRAWS, ERASED_AREA, LUMA, Augmenter, affine
+from maquette.tasks.augment import DRAWS, ERASED_AREA, LUMA, Augmenter, affine
 
 EVERYTHING = Augmenter(
     seed=3,
