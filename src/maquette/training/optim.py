@@ -5,12 +5,16 @@ where PyTorch has one fused kernel for the same formula (Adam and SGD, CPU and C
 it directly. `torch.optim` reaches the same kernel through bookkeeping in Python (hooks, parameter
 groups, state by tensor), the same for every model; where a model is small, so is the rest of its
 step. The tests hold rules, kernels and `torch.optim` equal.
+
+Parameters may learn at different rates: each has a factor on the common rate, 1 by default, and
+those of one factor are a group. A rule or kernel runs once per group.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -74,6 +78,21 @@ RULES: Mapping[str, tuple[Callable[..., None], Sequence[str]]] = {
 """Name in a recipe -> rule and its slots."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """The parameters that learn at one rate: views of what the optimiser holds of all."""
+
+    factor: float
+    """Times the common rate."""
+    indices: list[int]
+    """Their places among all parameters."""
+    values: Tensors
+    slots: Slots
+    decayed: list[int]
+    """Places, within the group, of those that weight decay shrinks."""
+    decayed_values: Tensors
+
+
 class Optimizer:
     """Applies one rule to the trainable parameters of a model."""
 
@@ -84,6 +103,7 @@ class Optimizer:
         name: Literal["adam", "adamw", "sgd", "rmsprop"],
         weight_decay: float = 0.0,
         momentum: float = 0.9,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         """Make empty slots.
 
@@ -91,6 +111,10 @@ class Optimizer:
             weight_decay: λ of `decayed_parameters`. Decoupled (θ shrinks by lr·λ, Loshchilov and
                 Hutter 2019) for all rules but sgd, whose gradient gains λθ.
             momentum: sgd and rmsprop.
+            rates: parameter name -> factor on the learning rate; 1 where a name is absent.
+                Those of frozen parameters are not used.
+        Raises:
+            ValueError: a rate belongs to no parameter of the model, or is not above 0.
         """
         self.rule, slot_names = RULES[name]
         self.weight_decay = weight_decay
@@ -103,9 +127,8 @@ class Optimizer:
         self._slots: Slots = {
             slot: [torch.zeros_like(value) for value in self._values] for slot in slot_names
         }
-        chosen = decayed_parameters(model)
-        self._decayed = [i for i, name in enumerate(self._names) if name in chosen]
-        self._decayed_values = [self._values[i] for i in self._decayed]
+        factors = _checked_rates(model, rates or {})
+        self._groups = self._make_groups(factors, decayed_parameters(model))
         self._fused = bool(self._values) and self._values[0].device.type in ("cpu", "cuda")
         self._step_tensor = torch.zeros((), device=self._values[0].device if self._values else None)
 
@@ -124,20 +147,9 @@ class Optimizer:
     def step(self, grads: Tensors, learning_rate: float) -> None:
         """Update every parameter in place; `grads` are as `gradients` returned them."""
         self.steps += 1
-        self._decay(grads, learning_rate)
-        if self._fused and self.rule is adam:
-            self._fused_adam(grads, learning_rate)
-        elif self._fused and self.rule is sgd:
-            self._fused_sgd(grads, learning_rate)
-        else:
-            self.rule(
-                self._values,
-                grads,
-                self._slots,
-                step=self.steps,
-                lr=learning_rate,
-                momentum=self.momentum,
-            )
+        for group in self._groups:
+            mine = grads if len(self._groups) == 1 else [grads[i] for i in group.indices]
+            self._update(group, mine, learning_rate * group.factor)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything remembered, as "slot/parameter name"."""
@@ -153,21 +165,58 @@ class Optimizer:
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
-    def _decay(self, grads: Tensors, learning_rate: float) -> None:
-        if not self.weight_decay or not self._decayed:
+    def _make_groups(self, factors: Mapping[str, float], decayed: set[str]) -> list[_Group]:
+        """One group for each factor that occurs, in the order in which they do."""
+        members: dict[float, list[int]] = {}
+        for i, name in enumerate(self._names):
+            members.setdefault(factors.get(name, 1.0), []).append(i)
+        groups = []
+        for factor, indices in members.items():
+            values = [self._values[i] for i in indices]
+            chosen = [place for place, i in enumerate(indices) if self._names[i] in decayed]
+            groups.append(
+                _Group(
+                    factor=factor,
+                    indices=indices,
+                    values=values,
+                    slots={s: [all_[i] for i in indices] for s, all_ in self._slots.items()},
+                    decayed=chosen,
+                    decayed_values=[values[place] for place in chosen],
+                )
+            )
+        return groups
+
+    def _update(self, group: _Group, grads: Tensors, learning_rate: float) -> None:
+        self._decay(group, grads, learning_rate)
+        if self._fused and self.rule is adam:
+            self._fused_adam(group, grads, learning_rate)
+        elif self._fused and self.rule is sgd:
+            self._fused_sgd(group, grads, learning_rate)
+        else:
+            self.rule(
+                group.values,
+                grads,
+                group.slots,
+                step=self.steps,
+                lr=learning_rate,
+                momentum=self.momentum,
+            )
+
+    def _decay(self, group: _Group, grads: Tensors, learning_rate: float) -> None:
+        if not self.weight_decay or not group.decayed:
             return
         if self.rule is sgd:
-            chosen = [grads[i] for i in self._decayed]
-            torch._foreach_add_(chosen, self._decayed_values, alpha=self.weight_decay)
+            chosen = [grads[i] for i in group.decayed]
+            torch._foreach_add_(chosen, group.decayed_values, alpha=self.weight_decay)
         else:
-            torch._foreach_mul_(self._decayed_values, 1 - learning_rate * self.weight_decay)
+            torch._foreach_mul_(group.decayed_values, 1 - learning_rate * self.weight_decay)
 
-    def _fused_adam(self, grads: Tensors, learning_rate: float) -> None:
+    def _fused_adam(self, group: _Group, grads: Tensors, learning_rate: float) -> None:
         torch._fused_adam_(
-            self._values,
+            group.values,
             grads,
-            self._slots["first_moment"],
-            self._slots["second_moment"],
+            group.slots["first_moment"],
+            group.slots["second_moment"],
             [],
             [self._step_tensor.fill_(self.steps)] * len(grads),
             lr=learning_rate,
@@ -179,11 +228,11 @@ class Optimizer:
             maximize=False,
         )
 
-    def _fused_sgd(self, grads: Tensors, learning_rate: float) -> None:
+    def _fused_sgd(self, group: _Group, grads: Tensors, learning_rate: float) -> None:
         torch._fused_sgd_(
-            self._values,
+            group.values,
             grads,
-            self._slots["velocity"] if self.momentum else [],
+            group.slots["velocity"] if self.momentum else [],
             weight_decay=0.0,
             momentum=self.momentum,
             lr=learning_rate,
@@ -194,12 +243,24 @@ class Optimizer:
         )
 
 
+def _checked_rates(model: nn.Module, rates: Mapping[str, float]) -> Mapping[str, float]:
+    unknown = sorted(rates.keys() - {name for name, _ in model.named_parameters()})
+    if unknown:
+        raise ValueError(f"rates name {unknown[0]!r}, which is no parameter of the model")
+    for name, rate in rates.items():
+        if not 0 < rate < math.inf:
+            raise ValueError(f"the rate of {name!r} is {rate:g}; expected a finite factor above 0")
+    return rates
+
+
 def decayed_parameters(model: nn.Module) -> set[str]:
     """Return the names of the parameters that weight decay may shrink.
 
-    These are the weights of linear and convolution layers. Biases have one axis, as have the
-    scales of most norms; the rows of an embedding are looked up one at a time, and decay would
-    shrink the rare ones that no sample asked for.
+    These are the weights of linear and convolution layers, whether a layer holds them or a module
+    holds the matrix itself. Biases have one axis, as have the scales of most norms; a temperature
+    has none. The rows of an embedding are looked up one at a time, and decay would shrink the rare
+    ones that no sample asked for; so a matrix whose own name ends in "embedding" (a table of
+    positions, say) is left alone as an `nn.Embedding` is.
     """
     undecayed = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
     chosen = set()
@@ -207,7 +268,7 @@ def decayed_parameters(model: nn.Module) -> set[str]:
         if isinstance(module, undecayed):
             continue
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.ndim > 1:
+            if parameter.ndim > 1 and not name.endswith("embedding"):
                 chosen.add(f"{module_name}.{name}" if module_name else name)
     return chosen
 
