@@ -17,7 +17,8 @@ from pets import data_of, refusal, write_image
 from PIL import Image
 
 from maquette.errors import DataError
-from maquette.tasks.vision import checking, listing
+from maquette.tasks import image_folders
+from maquette.tasks.vision import checking
 from maquette.tasks.vision.data import check_images, load_images, load_labelled
 
 # Class folders
@@ -391,5 +392,5 @@ def test_other_labelled_images(folder, tmp_path):
 
 
 def test_many_names_are_cut_short():
-    assert listing.some(["a", "b"]) == "a, b"
-    assert listing.some(list("abcdefgh")) == "a, b, c, d, e and 3 more"
+    assert image_folders.some(["a", "b"]) == "a, b"
+    assert image_folders.some(list("abcdefgh")) == "a, b, c, d, e and 3 more"

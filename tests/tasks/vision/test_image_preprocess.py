@@ -11,7 +11,8 @@ from PIL import Image
 
 from maquette.data.images import encode_png
 from maquette.errors import RequestError
-from maquette.tasks.vision.preprocess import ImagePreprocessor, measure_colours, unit_range
+from maquette.tasks.pixels import measure_colours, unit_range
+from maquette.tasks.vision.preprocess import ImagePreprocessor
 
 PREPROCESSOR = ImagePreprocessor(
     image_size=(8, 10),

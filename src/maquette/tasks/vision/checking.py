@@ -31,8 +31,9 @@ from maquette.data.images import (
 from maquette.device import available_memory
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Json
+from maquette.tasks.image_folders import FoundImage, Listing, count, some
 from maquette.tasks.threads import in_threads
-from maquette.tasks.vision.listing import FoundImage, Listing, count, list_images, some
+from maquette.tasks.vision.listing import list_images
 
 if TYPE_CHECKING:
     from maquette.recipe.schema import ImageData

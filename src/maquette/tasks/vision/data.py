@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from maquette.data.images import ImageError, Pixels, decode_image, resize
 from maquette.data.splits import split_rows
+from maquette.data.times import read_times
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Splits
+from maquette.tasks.image_folders import count, some
 from maquette.tasks.threads import in_threads
 from maquette.tasks.vision.checking import CheckedImage, ReadImages, copies, read_images
-from maquette.tasks.vision.listing import count, some
 
 if TYPE_CHECKING:
     from maquette.recipe.schema import ImageData
@@ -167,26 +168,9 @@ def _split(
 
 
 def _times(data: ImageData, images: Sequence[CheckedImage]) -> NDArray[Any]:
-    """Read the time column of a manifest: numbers, or dates in one order of day, month and year."""
-    import pyarrow as pa
-
-    from maquette.data.cells import parse_numbers
-    from maquette.data.dates import find_date_order, parse_dates
-
-    cells = pa.array([image.found.split_value for image in images], pa.string())
-    numbers, is_bad = parse_numbers(cells)
-    if not is_bad.any():
-        return numbers
-    order = find_date_order(cells)
-    times = parse_dates(cells, order) if order else np.full(len(images), "NaT", "datetime64[ms]")
-    unread = np.flatnonzero(np.isnat(times)).tolist()
-    if unread:
-        named = [f"{images[row].found.split_value!r} of {images[row].found.id}" for row in unread]
-        raise DataError(
-            f"The time column {data.split.column!r} holds what is neither a number nor a date like "
-            f"2024-05-31: {some(named)}."
-        )
-    return times
+    assert data.split.column is not None, "SplitRule asks for a column when it goes by time"
+    cells = [image.found.split_value for image in images]
+    return read_times(cells, column=data.split.column, ids=[image.found.id for image in images])
 
 
 def _refuse_untaught_classes(samples: ImageSamples, rows: Mapping[str, NDArray[np.int64]]) -> None:

@@ -16,8 +16,9 @@ from maquette.data.randomness import key_of
 from maquette.tasks.augment import Augmenter
 from maquette.tasks.base import Batch
 from maquette.tasks.batching import batch_slices
+from maquette.tasks.pixels import unit_range
 from maquette.tasks.vision.data import ImageSamples
-from maquette.tasks.vision.preprocess import ImagePreprocessor, unit_range
+from maquette.tasks.vision.preprocess import ImagePreprocessor
 
 
 class ImageSource:

@@ -18,8 +18,9 @@ import yaml
 
 from maquette.data.images import ImageError, decode_image
 from maquette.errors import DataError
+from maquette.tasks.image_folders import FoundImage, some
 from maquette.tasks.threads import in_threads
-from maquette.tasks.vision.listing import FoundImage, list_images, some
+from maquette.tasks.vision.listing import list_images
 
 LOOKED_AT = 500
 """Images decoded, evenly over all of them."""

@@ -24,15 +24,14 @@ from maquette.recipe.schema import SplitRule, Training
 from maquette.tasks.augment import Augmenter
 from maquette.tasks.base import Batch, Json, MetricAccumulator, Predictions, Splits
 from maquette.tasks.class_weights import balanced_weights
+from maquette.tasks.pixels import Colour, measure_colours
 from maquette.tasks.vision.data import ImageSamples, load_images, load_labelled
 from maquette.tasks.vision.models import VisionModel, build_model
 from maquette.tasks.vision.prediction_file import predict_images
 from maquette.tasks.vision.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Colour,
     ImagePreprocessor,
-    measure_colours,
 )
 from maquette.tasks.vision.profile import LUMA, image_profile
 from maquette.tasks.vision.source import ImageSource
