@@ -35,8 +35,11 @@ from maquette.evaluation.checks import (
 Average = Literal["micro", "macro", "weighted"]
 AVERAGES: tuple[Average, ...] = ("micro", "macro", "weighted")
 
-SMALLER_IS_BETTER = frozenset({"loss", "log_loss", "brier", "ece", "rmse", "mae"})
-"""Of the names below; all others are better when larger."""
+SMALLER_IS_BETTER = frozenset(
+    {"loss", "log_loss", "brier", "ece", "rmse", "mae"}
+    | {"image_to_text_median_rank", "text_to_image_median_rank"}
+)
+"""Of the names below and those of retrieval.py; all others are better when larger."""
 
 
 def classification_metrics(targets: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:

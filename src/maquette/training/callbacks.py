@@ -25,7 +25,10 @@ from maquette.training.checkpoint import CheckpointFolder, Snapshot
 Row = Mapping[str, float]
 """One finished epoch: a row of metrics.csv."""
 
-LOWER_IS_BETTER = {"loss", "log_loss", "brier", "ece", "rmse", "mae"}
+LOWER_IS_BETTER = {"loss", "log_loss", "brier", "ece", "rmse", "mae"} | {
+    "image_to_text_median_rank",
+    "text_to_image_median_rank",
+}
 """Every other metric is better when higher."""
 
 SAVE_INTERVAL = 2.0
