@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maquette.errors import MaquetteError, RunError, nearest, one_of
-from maquette.files import sha256, write_atomic, write_json, write_text
+from maquette.files import held, sha256, write_atomic, write_json, write_text
 
 
 def test_writes_and_replaces(tmp_path: Path):
@@ -56,3 +56,12 @@ def test_names_and_their_nearest():
 
 def test_exit_codes():
     assert MaquetteError.exit_code == 1
+
+
+def test_a_lock_lets_one_in_at_a_time(tmp_path):
+    lock = tmp_path / ".lock"
+    with held(lock, patience=1):
+        with pytest.raises(TimeoutError, match="locked"), held(lock, patience=0.05):
+            pass
+    with held(lock, patience=0.05):
+        pass

@@ -15,12 +15,13 @@ import sqlite3
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from maquette.errors import TrackingError
+from maquette.files import held
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -200,11 +201,12 @@ def _exclusive(uri: str) -> Iterator[None]:
     if file is None:
         yield
         return
-    name = file.with_name(f".{file.name}.lock")
-    with closing(sqlite3.connect(name, timeout=LOCK_PATIENCE, isolation_level=None)) as lock:
+    with ExitStack() as stack:
         try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+            stack.enter_context(
+                held(file.with_name(f".{file.name}.lock"), patience=LOCK_PATIENCE)
+            )
+        except TimeoutError as error:
             raise TrackingError(
                 f"Another process has been writing to {file} for {LOCK_PATIENCE:.0f} s ({error}). "
                 "Wait for it to end, then `maquette register RUN_FOLDER`."
