@@ -100,7 +100,7 @@ class _Chunked(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask, out, lse = ctx.saved_tensors
         grad_q = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
@@ -181,11 +181,15 @@ def _backward_tile(
         if grad_mask is not None:
             part = part_of_mask(grad_mask, tile, keys)
             part += grad_scores.sum_to_size(part.shape)
-    return grad_q * q.shape[-1] ** -0.5
+    return grad_q.mul_(_scale(q))
 
 
 def _scaled(plan: _Plan, tile: Tile, q: Tensor) -> Tensor:
-    return q[tile].to(plan.dtype) * q.shape[-1] ** -0.5
+    return q[tile].to(plan.dtype) * _scale(q)
+
+
+def _scale(q: Tensor) -> float:
+    return float(q.shape[-1] ** -0.5)
 
 
 def _scores(
