@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from maquette.device import apple
 from maquette.errors import MaquetteError, UsageError
 
 app = typer.Typer(
@@ -246,13 +247,13 @@ def init(
 
 @app.command()
 def doctor() -> None:
-    """Print what this machine is: device, precision, threads, versions, optional parts.
+    """Print what this machine is and whether it computes right: device, memory, versions.
 
     Example: maquette doctor
     """
-    from maquette.device import describe
+    from maquette.device import examine
 
-    facts = describe()
+    facts = examine()
     width = max(map(len, facts))
     for name, fact in facts.items():
         print(f"{name:<{width}}  {fact}")
@@ -277,11 +278,13 @@ def common(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; every error a user can cause ends in one message and an exit code."""
-    # Both are read once, when torch is imported. Waiting threads sleep instead of spinning: beside
+    # All are read once, when torch is imported. Waiting threads sleep instead of spinning: beside
     # other work on the machine, a spinning thread holds the very core that the thread it waits for
     # needs. And large CPU tensors may get huge pages, which spares page faults.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    for name, value in apple.environment().items():
+        os.environ.setdefault(name, value)
     try:
         app(args=arguments, prog_name="maquette")
     except MaquetteError as error:

@@ -144,7 +144,7 @@ def _attend(impl: str, inputs: Sequence[Tensor], is_causal: bool) -> list[Tensor
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
             scores = scores.masked_fill(later, -torch.inf)
         out = scores.softmax(dim=-1) @ v
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), inputs[3])]
+    return [out.detach(), *torch.autograd.grad((out * inputs[3]).sum(), (q, k, v))]
 
 
 def _step_error(device: Device) -> float:
