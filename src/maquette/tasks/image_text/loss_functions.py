@@ -61,7 +61,7 @@ def siglip(
     bias: float | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """Sigmoid loss (Zhai et al. 2023, algorithm 1): is this pair a match? -1/B Σ_ij ln σ(z_ij l_ij).
+    """Sigmoid loss (Zhai et al. 2023, algorithm 1): does it match? -1/B Σ_ij ln σ(z_ij l_ij).
 
     z is 1 on the diagonal and -1 elsewhere. The sum runs over blocks of rows whose logits are
     computed again in the backward pass, so memory is one block and never B × B.

@@ -166,7 +166,7 @@ LOGIT_SCALE_RANGE = (0.0, math.log(100))
 """The logarithm is kept inside after every step, for cosines."""
 
 
-def needs_bias(loss: str) -> bool:
+def has_bias(loss: str) -> bool:
     """Say whether the loss learns a bias beside the temperature."""
     return loss in TEMPERATURE and TEMPERATURE[loss].logit_bias is not None
 

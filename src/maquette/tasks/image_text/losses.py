@@ -42,8 +42,8 @@ from maquette.tasks.image_text.loss_parameters import (
     Start,
     check_parameters,
     duplicates_warning,
+    has_bias,
     logit_scale_range,
-    needs_bias,
     start_of,
 )
 from maquette.tasks.image_text.similarity import Prepare, at_least_float32, cosine
@@ -61,9 +61,9 @@ __all__ = [
     "chance_loss",
     "check_parameters",
     "duplicates_warning",
+    "has_bias",
     "logit_scale_range",
     "loss_parts",
-    "needs_bias",
     "pair_logits",
     "start_of",
 ]

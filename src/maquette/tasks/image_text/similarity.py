@@ -39,8 +39,8 @@ def dot(image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
 def euclidean(image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
     """Negative *squared* Euclidean distance, at most 0. F = E + 2.
 
-    The distance itself is no dot product; its square is, -|i - t|² = (2i, -|i|², 1) · (t, 1, -|t|²),
-    and both order the texts of an image alike.
+    Only the square is a dot product: -|i - t|² = (2i, -|i|², 1) · (t, 1, -|t|²).
+    It orders the texts of an image as the distance does.
     """
     images, texts = dot(image_features, text_features)
     image_norms = images.square().sum(dim=1, keepdim=True)
