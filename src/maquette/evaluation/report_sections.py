@@ -6,13 +6,9 @@ template.
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
 from html import escape
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -22,7 +18,8 @@ from maquette.evaluation.baselines import indices_of
 from maquette.evaluation.calibration import reliability_curve
 from maquette.evaluation.checks import Floats
 from maquette.evaluation.metrics import SMALLER_IS_BETTER, confusion_matrix, per_class
-from maquette.evaluation.report_data import Cell, Column, Mistake, ReportData
+from maquette.evaluation.report_data import Cell, Mistake, ReportData
+from maquette.evaluation.report_dataset import Section, picture
 from maquette.evaluation.report_text import (
     HINTS,
     calibration_note,
@@ -35,14 +32,8 @@ from maquette.evaluation.report_text import (
 )
 from maquette.evaluation.svg import fixed, metric_value, number
 
-Section = dict[str, Any]
-
 MAX_CLASS_ROWS = 16
 MAX_ROW_CELLS = 12
-MAX_COLUMNS_SHOWN = 24
-MAX_QUARANTINED = 50
-THUMBNAIL = 192
-"""Longest side of a picture on the page, in pixels: sharp on dense screens too."""
 
 
 def summary(data: ReportData) -> Section:
@@ -277,121 +268,11 @@ def _error_text(truth: str | float, answer: str | float) -> str | None:
     return ("+" if answer > truth else "") + fixed(answer - truth)
 
 
-def dataset(data: ReportData) -> Section:
-    """Splits, classes, columns with their histograms, pictures, warnings, things set aside."""
-    total = sum(data.split_sizes.values()) or 1
-    cards = [_column_card(column) for column in data.columns]
-    return {
-        "splits": [
-            {"name": name, "size": f"{size:,}", "share": f"{100 * size / total:.2f}"}
-            for name, size in data.split_sizes.items()
-        ],
-        "total": f"{total:,}",
-        "classes": _class_counts(data),
-        "columns": cards[:MAX_COLUMNS_SHOWN],
-        "more_columns": cards[MAX_COLUMNS_SHOWN:],
-        "pictures": [(one.caption, picture(one.picture_png)) for one in data.pictures],
-        "quarantined": data.quarantined[:MAX_QUARANTINED],
-        "quarantined_left_out": max(0, len(data.quarantined) - MAX_QUARANTINED),
-    }
-
-
-def _class_counts(data: ReportData) -> list[Section]:
-    """For each class its samples, and the share of the largest class each split has of it."""
-    splits = data.class_counts or {}
-    names = dict.fromkeys(name for counts in splits.values() for name in counts)
-    order = [name for name in data.classes or () if name in names] or list(names)
-    totals = {name: sum(counts.get(name, 0) for counts in splits.values()) for name in order}
-    largest = max(totals.values(), default=0) or 1
-    return [
-        {
-            "name": name,
-            "count": f"{totals[name]:,}",
-            "shares": [f"{100 * counts.get(name, 0) / largest:.2f}" for counts in splits.values()],
-        }
-        for name in order
-    ]
-
-
-def _column_card(column: Column) -> Section:
-    card: Section = {
-        "name": column.name,
-        "kind": column.kind,
-        "missing": _missing_text(column),
-        "plot": None,
-        "values": [],
-        "facts": "no values",
-    }
-    if column.values is not None:
-        card |= _category_card(column.values)
-    elif len(column.counts):
-        low, high = (_value_text(column, edge) for edge in (column.edges[0], column.edges[-1]))
-        mean = "" if column.mean is None else f", mean {_value_text(column, column.mean)}"
-        card["facts"] = f"{low} to {high}{mean}"
-        card["plot"] = Markup(plots.sparkline(column.counts, title=f"Values of {column.name}"))
-    return card
-
-
-def _category_card(values: Mapping[str, int], shown: int = 4) -> Section:
-    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-    total, largest = sum(values.values()) or 1, ordered[0][1] if ordered else 1
-    left_out = len(ordered) - shown
-    return {
-        "values": [
-            {
-                "name": name,
-                "share": f"{100 * count / largest:.1f}",
-                "percent": f"{100 * count / total:.0f} %",
-            }
-            for name, count in ordered[:shown]
-        ],
-        "facts": f"{len(ordered):,} values" + (f", {left_out:,} more" if left_out > 0 else ""),
-    }
-
-
-def _missing_text(column: Column) -> str:
-    total = column.count + column.missing
-    if not column.missing:
-        return ""
-    return f"{column.missing:,} missing ({number(100 * column.missing / total, 2)} %)"
-
-
-def _value_text(column: Column, value: float) -> str:
-    if column.kind != "date":
-        return number(value)
-    try:
-        return (date(1970, 1, 1) + timedelta(days=value)).isoformat()
-    except OverflowError:  # before year 1 or after 9999
-        return f"day {number(value)}"
-
-
 def cell_text(value: Cell) -> str:
     """Write one cell of a data row; nothing for a missing one."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     return number(value, 5) if isinstance(value, float) else str(value)
-
-
-def picture(png: bytes) -> Section:
-    """Return an image as an address that needs no file; tiny ones are shown with their pixels."""
-    width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # from the PNG header
-    longest = max(width, height)
-    kind, content = ("png", png) if longest <= THUMBNAIL else ("jpeg", _shrunk(png))
-    return {
-        "address": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
-        "style": "pixels" if longest <= 64 else None,
-    }
-
-
-def _shrunk(png: bytes) -> bytes:
-    """A thumbnail as JPEG: photographs are much smaller so than as PNG."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=85)
-    return buffer.getvalue()
 
 
 def highlighted_yaml(content: str) -> Markup:
