@@ -104,7 +104,7 @@ class ClipConfig:
         """Return this configuration with a table of image positions for another size."""
         return dataclasses.replace(self, image_size=size)
 
-    def with_vocabulary(self, *, vocab_size: int, context_length: int) -> ClipConfig:
+    def with_vocabulary(self, vocab_size: int, context_length: int) -> ClipConfig:
         """Return this configuration for another tokenizer."""
         return dataclasses.replace(self, vocab_size=vocab_size, context_length=context_length)
 

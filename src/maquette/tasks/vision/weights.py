@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maquette.errors import DataError, UsageError
+from maquette.errors import UsageError
+from maquette.tasks.tensor_files import refuse_not_finite, some
 from maquette.tasks.vision.models import MODELS, VisionModel
-from maquette.tasks.vision.weight_files import read_weights, some
+from maquette.tasks.vision.weight_files import read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def load_weights(model: VisionModel, path: str | Path) -> WeightReport:
         adapted=adapted,
     )
     _refuse_other_network(model, given, wanted, report, path)
-    _refuse_not_finite({key: given[key] for key in fitting}, path)
+    refuse_not_finite({key: given[key] for key in fitting}, path)
     model.load_state_dict({key: given[key] for key in fitting}, strict=False)
     return report
 
@@ -172,9 +173,3 @@ def _share_in_common(given: Mapping[str, Tensor], name: str) -> float:
         for state in (given, model.state_dict())
     ]
     return len(shapes[0] & shapes[1]) / len(shapes[0] | shapes[1])
-
-
-def _refuse_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    bad = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise DataError(f"{path} holds NaN or infinity in {some(bad)}; take another checkpoint.")
