@@ -26,6 +26,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+data_app = typer.Typer(
+    help="Known data sets: what there is, and where one lies on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(data_app, name="data")
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Changes to the recipe: key=value, for example training.epochs=5."),
@@ -89,6 +96,36 @@ def train(
     for line in run.lines():
         print(line)
     print(run.folder)
+
+
+@app.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML) with a section tune.")],
+    overrides: Overrides = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Recipes to try, those of earlier calls included."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that train at once.")] = 1,
+    storage: Annotated[
+        Path | None,
+        typer.Option(help="The study, a SQLite file; by default RUNS_DIR/tuning/NAME.db."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The best recipe; by default best.yaml in the study's folder."),
+    ] = None,
+) -> None:
+    """Search recipe keys for the best validation metric; called again, the search goes on.
+
+    Example: maquette tune configs/iris.yaml 'tune.space={training.batch_size: [8, 16]}' --trials 4
+    """
+    from maquette.tuning.search import tune as tune_recipe
+
+    changes = [*(overrides or []), *([] if trials is None else [f"tune.trials={trials}"])]
+    tuned = tune_recipe(recipe, changes, workers=workers, storage=storage, output=output)
+    for line in tuned.lines():
+        print(line)
 
 
 @app.command()
@@ -243,6 +280,38 @@ def init(
         raise UsageError(f"{output} exists; choose another --output, or --force to replace it.")
     write_text(output, suggest_recipe(data, target=target))
     print(f"{output} is ready: maquette train {output}")
+
+
+@data_app.command("list")
+def data_list(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One data set, with source, licence and citation."),
+    ] = None,
+) -> None:
+    """List the data sets that `catalogue:NAME` means in a recipe, or all that is known of one.
+
+    Example: maquette data list openstax_figures
+    """
+    from maquette.data.catalogue_text import entry_lines, table_lines
+
+    for line in table_lines() if name is None else entry_lines(name):
+        print(line)
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="A name that `maquette data list` shows.")],
+) -> None:
+    """Bring a data set into the cache, checked, and print where a recipe opens it.
+
+    An interrupted download continues when the command runs again.
+
+    Example: maquette data get digits
+    """
+    from maquette.data.catalogue import PREFIX, resolve
+
+    print(resolve(PREFIX + name))
 
 
 @app.command()

@@ -1,102 +1,55 @@
 """Known data sets by name: `catalogue:penguins` in a recipe becomes a verified local file.
 
-`CATALOGUE` is the whole list. A file comes from the mirror named by MAQUETTE_DATA_MIRROR (a folder
-or an http(s) address), is checked against its SHA-256, and stays in the cache (MAQUETTE_CACHE,
-~/.cache/maquette by default), so a mirror is needed once. The digits need none: scikit-learn ships
-them. Whatever lies in the cache under its final name is whole.
+`catalogue.yaml` is the whole list. A file comes from the mirror named by MAQUETTE_DATA_MIRROR (a
+folder or an http(s) address), or from its own address on the open internet where it has one, is
+checked against its SHA-256, and stays in the cache (MAQUETTE_CACHE, ~/.cache/maquette by default),
+so a mirror is needed once. The digits need none: scikit-learn ships them. Whatever lies in the
+cache under its final name is whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from maquette.errors import DataError, UsageError, one_of
-from maquette.files import cache_folder, sha256, write_atomic, write_folder_once
+from maquette.data.catalogue_file import DataSet, read_catalogue
+from maquette.data.download import ProgressLine, SourceError, download
+from maquette.errors import DataError, RunError, UsageError, one_of
+from maquette.files import CACHE, cache_folder, held, sha256, write_folder_once
 
 if TYPE_CHECKING:
     from zipfile import ZipInfo
 
 PREFIX = "catalogue:"
 MIRROR = "MAQUETTE_DATA_MIRROR"
-_CHUNK = 1 << 20
-_TIMEOUT = 30.0  # seconds without a byte from the mirror
+_PATIENCE = 3600.0  # seconds that a download of another process may take
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """One entry of the catalogue."""
+class _Catalogue(Mapping[str, DataSet]):
+    """The shipped catalogue, read when it is first asked."""
 
-    about: str
-    """What it is and what to predict."""
-    file: str | None
-    """Path below the mirror; None for the digits, which are made from scikit-learn's copy."""
-    member: str = ""
-    """In a zip: the member that a recipe opens."""
-    sha256: str
-    """Of the file; of the digits: of the pixels followed by the labels, one byte each."""
-    size: int
-    """Bytes behind `sha256`."""
-    licence: str
-    source: str
+    @cached_property
+    def _entries(self) -> dict[str, DataSet]:
+        return read_catalogue()
+
+    def __getitem__(self, name: str) -> DataSet:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
-CATALOGUE: Mapping[str, DataSet] = {
-    "adult": DataSet(
-        about="32561 people of the 1994 US census; target income, 2 classes",
-        file="tabular/adult_train.csv",
-        sha256="3b8a6abd697a6623ef2ccbffc3e2802e167e7fdaa853003d3bd557b0ce7f5d2a",
-        size=3518606,
-        licence="CC BY 4.0",
-        source="UCI Machine Learning Repository, Adult (the official training file)",
-    ),
-    "california_housing": DataSet(
-        about="16415 districts of the 1990 US census; target median_house_value in dollars",
-        file="tabular/california_housing_train.csv",
-        sha256="8b9bb8ef8f1242642383dc8ab1533cf8123079c1d8cf28807dfeea71d81c52f1",
-        size=1132227,
-        licence="none stated; US census figures",
-        source="Pace and Barry 1997, through StatLib and GitHub ageron/data (80 % of the rows)",
-    ),
-    "digits": DataSet(
-        about="1797 scans of handwritten digits, 8 x 8 grey pixels, 10 classes",
-        file=None,
-        sha256="87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826",
-        size=116805,
-        licence="CC BY 4.0",
-        source="Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits",
-    ),
-    "penguins": DataSet(
-        about="283 penguins with missing cells, dates and free text; target Species, 3 classes",
-        file="tabular/penguins_train.csv",
-        sha256="ed87b5df3647fd28ab269b6558ce05f94216a08dbf8b4cb84ecdeb44870c21c1",
-        size=43670,
-        licence="CC0",
-        source="GitHub allisonhorst/palmerpenguins, penguins_raw.csv (80 % of the rows)",
-    ),
-    "sign_digits": DataSet(
-        about="1650 colour photos of hands signing 0 to 9, 100 x 100 pixels, 10 classes",
-        file="sign_digits/sign_digits.zip",
-        member="index.csv",
-        sha256="d554744e0a7c2209fb0b35b9093df3a5ccefea562e10f32d9c8827c885bbd2d1",
-        size=5032811,
-        licence="Apache 2.0",
-        source="A. Mavi, arXiv:2011.08927, GitHub ardamavi/Sign-Language-Digits-Dataset",
-    ),
-    "wine_quality": DataSet(
-        about="5217 red and white wines; target quality, 3 to 9",
-        file="tabular/wine_quality_train.csv",
-        sha256="c7ec1b60faf08d357778dedf6479b34bf5ff02e2d0e6cf412dffa4303573bd9c",
-        size=308523,
-        licence="CC BY 4.0",
-        source="UCI Machine Learning Repository, Wine Quality (80 % of the rows)",
-    ),
-}
+CATALOGUE: Mapping[str, DataSet] = _Catalogue()
 
 
 def resolve(path: str) -> Path:
@@ -119,20 +72,41 @@ def materialise(name: str, data_set: DataSet) -> Path:
     """Bring a data set into the cache, unless it is there, and return what a recipe opens.
 
     Returns:
-        The table; the class folder of the digits; the manifest of a zip, whose image paths are
-        relative to it.
+        The table or other file; the class folder of the digits; the manifest of a zip, whose image
+        paths are relative to it.
     """
-    # The checksum in the name: other bytes under the same name never meet.
-    home = cache_folder("data") / f"{name}-{data_set.sha256[:12]}"
     if data_set.file is None:
+        home = home_of(name, data_set)
         return write_folder_once(home, lambda folder: _write_digits(folder, data_set))
-    if data_set.file.endswith(".zip"):
-        unpacked = write_folder_once(home, lambda folder: _unpack_into(folder, data_set))
-        return unpacked / data_set.member
-    local = home / PurePosixPath(data_set.file).name
-    if not local.is_file() or sha256(local) != data_set.sha256:
-        _fetch(data_set, local)
-    return local
+    if not is_here(name, data_set):
+        with _alone(home_of(name, data_set)):
+            if not is_here(name, data_set):  # another process may have brought it meanwhile
+                _bring(name, data_set)
+    return cached_path(name, data_set)
+
+
+def home_of(name: str, data_set: DataSet) -> Path:
+    """Return the folder of a data set in the cache, there or not.
+
+    The checksum is in its name: other bytes under the same name never meet.
+    """
+    return cache_folder("data") / f"{name}-{data_set.sha256[:12]}"
+
+
+def cached_path(name: str, data_set: DataSet) -> Path:
+    """Return what a recipe opens of a data set that is in the cache."""
+    home = home_of(name, data_set)
+    if data_set.file is None:
+        return home
+    return home / (data_set.member or PurePosixPath(data_set.file).name)
+
+
+def is_here(name: str, data_set: DataSet) -> bool:
+    """Return whether a data set is in the cache; a single file must still have its bytes."""
+    if data_set.file is None or data_set.member:
+        return home_of(name, data_set).is_dir()
+    goal = cached_path(name, data_set)
+    return goal.is_file() and sha256(goal) == data_set.sha256
 
 
 def _write_digits(folder: Path, data_set: DataSet) -> None:
@@ -156,11 +130,92 @@ def _write_digits(folder: Path, data_set: DataSet) -> None:
         Image.fromarray(image).save(folder / str(label) / f"{index:04d}.png")
 
 
-def _unpack_into(folder: Path, data_set: DataSet) -> None:
-    archive = folder / ".archive.zip"
-    _fetch(data_set, archive)
-    unpack(archive, folder)
-    archive.unlink()
+def _bring(name: str, data_set: DataSet) -> None:
+    """Fetch a data set's file, continuing what an interrupted attempt left, and put it in place."""
+    home = home_of(name, data_set)
+    part = home.with_name(f".{home.name}.part")
+    progress = ProgressLine(name)
+    try:
+        download(
+            _address(data_set),
+            part,
+            digest=data_set.sha256,
+            size=data_set.size,
+            report=progress,
+        )
+    except SourceError as error:
+        raise DataError(_unreadable(data_set, error, part)) from None
+    finally:
+        progress.close()
+    try:
+        if data_set.member:
+            write_folder_once(home, lambda folder: unpack(part, folder))
+        else:
+            _move(part, cached_path(name, data_set))
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the lock of one data set."""
+    lock = cache_folder("locks") / f"{home.name}.lock"
+    with ExitStack() as stack:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(lock, patience=_PATIENCE))
+        except TimeoutError:
+            raise RunError(
+                f"Another process has been fetching {home.name} for {_PATIENCE / 60:.0f} minutes; "
+                "wait for it to end and run again."
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(
+                f"Could not write {lock}: {reason}. Choose another cache folder with "
+                f"{CACHE}=FOLDER."
+            ) from None
+        yield
+
+
+def _move(file: Path, goal: Path) -> None:
+    """Give a whole file its final name, durably."""
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+        file.replace(goal)
+    except OSError as error:
+        raise RunError(
+            f"Could not write {goal}: {error.strerror or error}. Choose another cache folder with "
+            f"{CACHE}=FOLDER."
+        ) from None
+
+
+def _address(data_set: DataSet) -> str:
+    """Return where the file is fetched from: the mirror, or its own address without one."""
+    mirror = os.environ.get(MIRROR, "").rstrip("/")
+    if mirror:
+        return f"{mirror}/{data_set.file}"
+    if data_set.url:
+        return data_set.url
+    made = f" It is not on the open internet; it was made so: {data_set.prepared}"
+    raise DataError(
+        f"{MIRROR} is not set, and {data_set.file} is not in the cache yet. Set {MIRROR} to a "
+        f"folder or an http(s) address that holds {data_set.file} (sha256 {data_set.sha256}, "
+        f"{data_set.size} bytes; {data_set.source}; licence {data_set.licence})."
+        f"{made if data_set.prepared else ''}"
+    )
+
+
+def _unreadable(data_set: DataSet, error: SourceError, part: Path) -> str:
+    """Say why nothing more came, what is here already, and what the mirror must hold."""
+    kept = part.stat().st_size if part.exists() else 0
+    rest = f" {kept} of {data_set.size} bytes are here; run again for the rest." if kept else ""
+    return (
+        f"Could not read {_address(data_set)}: {error}. {MIRROR} must name a folder or an http(s) "
+        f"address that holds {data_set.file} (sha256 {data_set.sha256}).{rest}"
+    )
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -188,72 +243,3 @@ def _refuse_escape(member: ZipInfo, archive: Path) -> None:
             f"{archive} holds the member {member.filename!r}, which points outside the folder it "
             "is unpacked into; nothing was unpacked."
         )
-
-
-def _fetch(data_set: DataSet, to: Path) -> None:
-    """Copy the data set's file from the mirror; only bytes with the right checksum are kept."""
-
-    def write(temporary: Path) -> None:
-        digest, size = hashlib.sha256(), 0
-        with temporary.open("wb") as file:
-            for chunk in _chunks(data_set):
-                digest.update(chunk)
-                file.write(chunk)
-                size += len(chunk)
-                if size > data_set.size:
-                    break
-        if digest.hexdigest() != data_set.sha256:
-            raise DataError(
-                f"{_address(data_set)} is not the file the catalogue knows: sha256 "
-                f"{digest.hexdigest()} of {'more than ' if size > data_set.size else ''}"
-                f"{min(size, data_set.size)} bytes, expected {data_set.sha256} of "
-                f"{data_set.size}. Nothing was kept; replace the file in the mirror and run again."
-            )
-
-    write_atomic(to, write)
-
-
-def _chunks(data_set: DataSet) -> Iterator[bytes]:
-    """Yield the file's bytes; every failure to read becomes a DataError."""
-    address = _address(data_set)
-    read = _download if address.startswith(("http://", "https://")) else _read_file
-    try:
-        yield from read(address)
-    except OSError as error:
-        raise DataError(
-            f"Could not read {address}: {error.strerror or error}. {MIRROR} must name a folder or "
-            f"an http(s) address that holds {data_set.file} (sha256 {data_set.sha256})."
-        ) from None
-
-
-def _address(data_set: DataSet) -> str:
-    mirror = os.environ.get(MIRROR, "").rstrip("/")
-    if not mirror:
-        raise DataError(
-            f"{MIRROR} is not set, and {data_set.file} is not in the cache yet. Set {MIRROR} to a "
-            f"folder or an http(s) address that holds {data_set.file} (sha256 {data_set.sha256}, "
-            f"{data_set.size} bytes; {data_set.source}; licence {data_set.licence})."
-        )
-    return f"{mirror}/{data_set.file}"
-
-
-def _read_file(path: str) -> Iterator[bytes]:
-    with Path(path).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-def _download(address: str) -> Iterator[bytes]:
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import urlopen
-
-    try:
-        with urlopen(address, timeout=_TIMEOUT) as response:
-            while chunk := response.read(_CHUNK):
-                yield chunk
-    except HTTPError as error:
-        error.close()
-        raise OSError(f"the server answered {error.code} {error.reason}") from None
-    except HTTPException as error:
-        raise OSError(f"the connection broke: {error!r}") from None
