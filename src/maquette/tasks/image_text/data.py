@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Splits
 from maquette.tasks.image_folders import count, some
+from maquette.tasks.image_text.captions import check_lengths
 from maquette.tasks.image_text.checking import ReadPairs, read_pairs
+from maquette.tasks.image_text.domains import read_domain
 from maquette.tasks.image_text.image_store import ImageStore
 from maquette.tasks.image_text.splitting import split_pairs
+from maquette.tasks.image_text.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
     from maquette.recipe.image_text import ImageTextData
-
-GENERAL_PROMPTS = ("a photo of a {}",)
-"""For a class, where neither recipe nor caller has prompts of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +75,32 @@ class ImageTextSamples:
         )
 
 
-def check_pairs(data: ImageTextData, *, prompts: Sequence[str] = GENERAL_PROMPTS) -> DataReport:
+def check_pairs(data: ImageTextData) -> DataReport:
     """Read every pair of a recipe and decode every image as training would; report what was found.
 
+    Captions are measured when the recipe names a tokenizer; one that is trained is not there yet.
+
     Raises:
-        DataError: more bad pairs than `tolerance` allows (each is listed with place and reason), or
-            the split cannot be made.
+        DataError: more bad pairs than `tolerance` allows (each is listed with place and reason),
+            captions that are too long, or the split cannot be made.
+        UsageError: there is no such domain or tokenizer.
     """
-    read = read_pairs(data, prompts=prompts, keep=False)
+    read = read_pairs(data, prompts=data.templates or read_domain(data.domain).prompts, keep=False)
+    samples = _samples(read)
     rows = split_pairs(data, read.pairs, read.images, seed=0)
     sizes = {name: len(positions) for name, positions in rows.items()}
-    warnings = [*read.report.warnings, *_leaks(_samples(read), rows)]
+    warnings = [*read.report.warnings, *_leaks(samples, rows)]
+    if data.tokenizer != "auto":
+        length = data.context_length
+        tokenizer = ClipTokenizer.from_file(data.tokenizer, context_length=length)
+        warnings += check_lengths(
+            samples.places, samples.texts, tokenizer, long_captions=data.long_captions
+        )
     return replace(read.report, warnings=warnings, summary=read.report.summary | {"splits": sizes})
 
 
 def load_pairs(
-    data: ImageTextData, *, seed: int, prompts: Sequence[str] = GENERAL_PROMPTS
+    data: ImageTextData, *, seed: int, prompts: Sequence[str]
 ) -> Splits[ImageTextSamples]:
     """Read, check and split the pairs of a recipe.
 
@@ -116,7 +126,7 @@ def load_pairs(
 def load_labelled_pairs(
     data: ImageTextData,
     *,
-    prompts: Sequence[str] = GENERAL_PROMPTS,
+    prompts: Sequence[str],
     classes: Sequence[str] | None = None,
 ) -> ImageTextSamples:
     """Read and check other pairs, all of them as one split.
