@@ -32,6 +32,27 @@ LARGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
 
 LEGACY_END = 2
 """The eos_token_id of old configurations, which transformers takes for "the largest id"."""
+PLAIN: Mapping[str, Mapping[str, Any]] = {
+    "vision_cfg": {
+        "timm_model_name": None,
+        "attentional_pool": False,
+        "pool_type": "tok",
+        "final_ln_after_pool": False,
+        "norm_kwargs": None,
+        "act_kwargs": None,
+    },
+    "text_cfg": {
+        "hf_model_name": None,
+        "embed_cls": False,
+        "no_causal_mask": False,
+        "pool_type": "argmax",
+        "final_ln_after_pool": False,
+        "norm_kwargs": None,
+        "act_kwargs": None,
+    },
+}
+"""Settings of open_clip that change what a tower computes and not always its shapes, as CLIP has
+them; the others show in keys and shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +112,12 @@ def open_clip_settings(config: Mapping[str, Any], where: str) -> Settings:
     """
     model = _section(config, "model_cfg") or config
     text, vision = _section(model, "text_cfg"), _section(model, "vision_cfg")
-    others = {
-        "vision_cfg": ("timm_model_name", "attentional_pool", "patch_dropout_path"),
-        "text_cfg": ("hf_model_name", "embed_cls", "no_causal_mask"),
-    }
     for name, section in (("vision_cfg", vision), ("text_cfg", text)):
-        for key in others[name]:
-            if section.get(key):
+        for key, plain in PLAIN[name].items():
+            if section.get(key, plain) not in (plain, None):
                 raise UsageError(
                     f"{where}: {name}.{key} is {section[key]!r}: a tower of another architecture "
-                    "than CLIP's."
+                    f"than CLIP's, where it is {plain!r}."
                 )
     is_resnet = isinstance(vision.get("layers"), list)
     width, head = vision.get("width", 768), vision.get("head_width", HEAD_WIDTH)

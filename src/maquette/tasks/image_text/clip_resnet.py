@@ -175,10 +175,13 @@ def _stage(in_channels: int, width: int, blocks: int, *, stride: int) -> nn.Sequ
 def _counted_once(block: nn.Module) -> Iterator[None]:
     """Keep running statistics as they are while a block is computed for the second time."""
     norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)

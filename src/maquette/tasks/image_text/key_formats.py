@@ -132,14 +132,14 @@ def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     theirs = {}
     for key, value in state.items():
         if key in _WHOLE:
-            theirs[_WHOLE[key]] = value.T.contiguous() if key in _TRANSPOSED else value.contiguous()
+            theirs[_WHOLE[key]] = value.T.contiguous() if key in _TRANSPOSED else value
             continue
         tower, index, name, kind = _parts_of(key)
         if name == "attn.in_proj":
             for part, rows in zip(_QKV, value.chunk(3), strict=True):
-                theirs[f"{tower}.{index}.self_attn.{part}.{kind}"] = rows.contiguous()
+                theirs[f"{tower}.{index}.self_attn.{part}.{kind}"] = rows.clone()
         else:
-            theirs[f"{tower}.{index}.{_BLOCK[name]}.{kind}"] = value.contiguous()
+            theirs[f"{tower}.{index}.{_BLOCK[name]}.{kind}"] = value
     return theirs
 
 
