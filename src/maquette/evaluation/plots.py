@@ -52,25 +52,33 @@ class Contender:
 
 
 def line_chart(
-    series: Sequence[Series], *, title: str, x_label: str, mark: float | None = None
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    mark: float | None = None,
+    mark_name: str = "best",
+    whole: bool = True,
 ) -> str:
-    """Draw lines over epochs; `mark` is one x to point out as the best.
+    """Draw lines over epochs, or another x; `mark` is one x to point out, by default as the best.
 
-    The y axis is logarithmic when all values are positive and span a factor of 30 or more.
+    `whole` puts ticks at whole numbers only. The y axis is logarithmic when all values are positive
+    and span a factor of 30 or more.
     """
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
     log = min(ys) > 0 and max(ys) / min(ys) >= 30
     low, high = (min(ys) / 1.2, max(ys) * 1.2) if log else nice_range(ys)
+    room = max(50.0, 10 + 6.4 * max(len(one.name) for one in series))
     frame = Frame(
-        Scale(min(xs), max(xs), 46, WIDTH - 50, whole=True), Scale(low, high, 224, 44, log=log)
+        Scale(min(xs), max(xs), 46, WIDTH - room, whole=whole), Scale(low, high, 224, 44, log=log)
     )
     body = text(0, 13, title, class_="heading")
     if log:
         body += text(WIDTH, 13, "log scale", class_="tick", text_anchor="end")
     body += frame.axes(x_label=x_label, y_label="")
     if mark is not None:
-        body += _best_mark(frame, mark)
+        body += _mark(frame, mark, mark_name)
     label_at = _spread_out([frame.up(one.points[-1][1]) for one in series], 15)
     for one, label_y in zip(series, label_at, strict=True):
         body += _labelled_line(frame, one, label_y)
@@ -78,10 +86,10 @@ def line_chart(
     return figure(body, width=WIDTH, height=264, title=title, description=ends)
 
 
-def _best_mark(frame: Frame, x: float) -> str:
+def _mark(frame: Frame, x: float, name: str) -> str:
     at, top, bottom = frame.across(x), frame.up.end, frame.up.start
     line = element("line", x1=at, x2=at, y1=top - 2, y2=bottom, class_="mark")
-    return line + text(at, top - 8, f"best: {x:g}", class_="tick", text_anchor="middle")
+    return line + text(at, top - 8, f"{name}: {x:g}", class_="tick", text_anchor="middle")
 
 
 def _labelled_line(frame: Frame, series: Series, label_y: float) -> str:

@@ -7,32 +7,38 @@ template.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 from markupsafe import Markup
 
-from maquette.evaluation import class_plots, number_plots, plots
+from maquette.evaluation import class_plots, number_plots
 from maquette.evaluation.baselines import indices_of
 from maquette.evaluation.calibration import reliability_curve
 from maquette.evaluation.checks import Floats
-from maquette.evaluation.metrics import SMALLER_IS_BETTER, confusion_matrix, per_class
+from maquette.evaluation.metrics import confusion_matrix, per_class
 from maquette.evaluation.report_data import Cell, Mistake, ReportData
 from maquette.evaluation.report_dataset import Section, picture
+from maquette.evaluation.report_parts import (
+    MAX_CLASS_ROWS,
+    both_splits,
+    class_rows,
+    contest,
+    curves,
+    metric_rows,
+    tile,
+)
 from maquette.evaluation.report_text import (
-    HINTS,
     calibration_note,
-    direction,
     error_note,
     headline_metrics,
     label,
     training_note,
     verdict,
 )
-from maquette.evaluation.svg import fixed, metric_value, number
+from maquette.evaluation.svg import fixed, number
 
-MAX_CLASS_ROWS = 16
 MAX_ROW_CELLS = 12
 
 
@@ -41,66 +47,15 @@ def summary(data: ReportData) -> Section:
     names = headline_metrics(data)
     return {
         "verdict": verdict(data),
-        "tiles": [_tile(data, name) for name in names],
-        "contests": [Markup(_contest(data, name)) for name in names if name != "mae"]
+        "tiles": [tile(data, name) for name in names],
+        "contests": [Markup(contest(data, name)) for name in names if name != "mae"]
         if data.baselines
         else [],
         "confidence": f"{100 * data.confidence:g} %",
-        "metrics": _metric_rows(data),
+        "metrics": metric_rows(data),
         "rivals": [one.name for one in data.baselines],
         "rival_seconds": [f"{one.seconds:.2f} s" for one in data.baselines],
     }
-
-
-def _tile(data: ReportData, name: str) -> Section:
-    interval = data.intervals.get(f"test/{name}")
-    return {
-        "label": label(name),
-        "value": metric_value(data.metrics[f"test/{name}"]),
-        "interval": [metric_value(limit) for limit in interval] if interval else None,
-        "hint": HINTS.get(name, ""),
-    }
-
-
-def _contest(data: ReportData, name: str) -> str:
-    key = f"test/{name}"
-    ours = plots.Contender("this model", data.metrics[key], data.intervals.get(key))
-    rivals = [
-        plots.Contender(one.name, one.metrics[name])
-        for one in data.baselines
-        if name in one.metrics
-    ]
-    rivals.sort(key=lambda rival: rival.value, reverse=name not in SMALLER_IS_BETTER)
-    return plots.dot_plot(
-        [ours, *rivals],
-        title=label(name),
-        note=direction(name),
-        limits=(0, np.inf) if name in SMALLER_IS_BETTER else (-np.inf, 1),
-    )
-
-
-def _metric_rows(data: ReportData) -> list[Section]:
-    names = [name.removeprefix("test/") for name in data.metrics if name.startswith("test/")]
-    return [
-        {
-            "label": label(name),
-            "direction": direction(name),
-            "test": metric_value(data.metrics[f"test/{name}"]),
-            "interval": _interval_text(data, name),
-            "valid": _metric_or_dash(data.metrics, f"valid/{name}"),
-            "rivals": [_metric_or_dash(one.metrics, name) for one in data.baselines],
-        }
-        for name in names
-    ]
-
-
-def _interval_text(data: ReportData, name: str) -> str:
-    interval = data.intervals.get(f"test/{name}")
-    return "–".join(metric_value(limit) for limit in interval) if interval else ""
-
-
-def _metric_or_dash(metrics: Mapping[str, float], name: str) -> str:
-    return metric_value(metrics[name]) if name in metrics else "–"
 
 
 def training(data: ReportData) -> Section | None:
@@ -110,29 +65,11 @@ def training(data: ReportData) -> Section | None:
     if len(data.history) == 1:
         return {"note": training_note(data), "plots": []}
     main = headline_metrics(data)[0]
-    charts = [("loss", ["train/loss", "valid/loss"]), (main, [f"train/{main}", f"valid/{main}"])]
-    drawn = [_curves(data, label(name), keys) for name, keys in charts]
+    drawn = [curves(data, label(name), both_splits(name)) for name in ("loss", main)]
     return {
         "note": training_note(data),
         "plots": [Markup(chart) for chart in drawn if chart],
     }
-
-
-def _curves(data: ReportData, title: str, keys: Sequence[str]) -> str | None:
-    styles = {"train": "other", "valid": "ours"}
-    series = []
-    for key in keys:
-        points = [
-            (float(row["epoch"]), float(row[key]))
-            for row in data.history
-            if row.get(key) is not None and np.isfinite(row[key])
-        ]
-        split = key.partition("/")[0]
-        if points:
-            series.append(plots.Series(split, styles[split], points))
-    if not series:
-        return None
-    return plots.line_chart(series, title=title, x_label="epoch", mark=data.best_epoch)
 
 
 def classification(data: ReportData) -> Section:
@@ -141,7 +78,7 @@ def classification(data: ReportData) -> Section:
     truth = indices_of(data.targets, classes)
     answers = indices_of(np.array(data.predictions, dtype=object), classes)
     confusion = confusion_matrix(truth, answers, num_classes=len(classes))
-    rows_shown = _class_rows(confusion, classes)
+    rows_shown = class_rows(per_class(confusion), classes)
     section: Section = {
         "kind": "classification",
         "confusion": Markup(class_plots.confusion_plot(confusion, classes)),
@@ -165,25 +102,6 @@ def classification(data: ReportData) -> Section:
                 class_plots.roc_plot(truth.astype(float), rows[:, 1], positive=classes[1])
             )
     return section
-
-
-def _class_rows(confusion: Floats, classes: Sequence[str]) -> list[Section]:
-    """One row per class; with many classes the hardest come first."""
-    table = per_class(confusion)
-    order = np.arange(len(classes))
-    if len(classes) > MAX_CLASS_ROWS:
-        order = np.argsort(table.f1, kind="stable")
-    return [
-        {
-            "name": classes[index],
-            "support": f"{table.support[index]:,.0f}",
-            "scores": [
-                (f"{values[index]:.3f}", f"{100 * values[index]:.1f}")
-                for values in (table.precision, table.recall, table.f1)
-            ],
-        }
-        for index in order.tolist()
-    ]
 
 
 def _commonest_confusions(

@@ -10,8 +10,19 @@ from maquette.evaluation.baselines import Baseline
 from maquette.evaluation.calibration import chance_calibration_error
 from maquette.evaluation.checks import Floats, Integers
 from maquette.evaluation.metrics import SMALLER_IS_BETTER
+from maquette.evaluation.pair_report_data import PairReportData
 from maquette.evaluation.report_data import ReportData
 from maquette.evaluation.svg import metric_value, number
+
+WAYS = {"image_to_text": "Image → text", "text_to_image": "Text → image"}
+RETRIEVAL = {
+    "r1": "R@1",
+    "r5": "R@5",
+    "r10": "R@10",
+    "median_rank": "median rank",
+    "mrr": "MRR",
+}
+"""The metrics of one direction of retrieval."""
 
 LABELS = {
     "accuracy": "Accuracy",
@@ -25,6 +36,11 @@ LABELS = {
     "mae": "MAE",
     "r2": "R²",
     "loss": "Loss",
+    "mean_recall": "Mean recall",
+} | {
+    f"{way}_{name}": f"{words} {written}"
+    for way, words in WAYS.items()
+    for name, written in RETRIEVAL.items()
 }
 """How metrics are written for readers; the others are their names with spaces."""
 
@@ -36,6 +52,11 @@ HINTS = {
     "rmse": "typical error, large ones count more",
     "mae": "average error",
     "r2": "share of the variance explained",
+    "mean_recall": "mean of R@1, R@5 and R@10, both ways",
+    "image_to_text_r1": "images whose own text comes first",
+    "text_to_image_r1": "texts whose own image comes first",
+    "image_to_text_median_rank": "half of the images find their text this high",
+    "text_to_image_median_rank": "half of the texts find their image this high",
 }
 
 
@@ -62,7 +83,7 @@ def headline_metrics(data: ReportData) -> tuple[str, ...]:
 
 def verdict(data: ReportData) -> str:
     """What came out, and how it stands beside the best baseline."""
-    return f"{_outcome(data)} {_comparison(data)}".strip()
+    return f"{_outcome(data)} {comparison(data, headline_metrics(data)[0])}".strip()
 
 
 def _outcome(data: ReportData) -> str:
@@ -76,8 +97,8 @@ def _outcome(data: ReportData) -> str:
     return f"Off by {number(mae)} on average over {total:,} test {_samples(total)}{explained}."
 
 
-def _comparison(data: ReportData) -> str:
-    metric = headline_metrics(data)[0]
+def comparison(data: ReportData | PairReportData, metric: str) -> str:
+    """How the network stands beside the best baseline, by one metric; empty without baselines."""
     sign = -1 if metric in SMALLER_IS_BETTER else 1
     rivals = [one for one in data.baselines if metric in one.metrics]
     if not rivals:
@@ -101,7 +122,7 @@ def _in_sentence(metric: str) -> str:
     return written if written.isupper() else written[0].lower() + written[1:]
 
 
-def training_note(data: ReportData) -> str:
+def training_note(data: ReportData | PairReportData) -> str:
     """When the best weights were found, and what the curves suggest to try."""
     last = data.history[-1]
     if len(data.history) == 1:
