@@ -50,6 +50,8 @@ class SelfAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
+        self.low_rank = nn.ModuleDict()
+        """LoRA's additions to "q", "k" or "v"; none until `finetune.py` puts them there."""
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -61,18 +63,31 @@ class SelfAttention(nn.Module):
             read_B: (B,) int64, the one token of each sequence whose result is wanted.
         """
         width = x_BTD.shape[2]
-        weight, bias = self.in_proj_weight, self.in_proj_bias
         if read_B is None:
-            q, k, v = self._heads(F.linear(x_BTD, weight, bias), 3)
+            q, k, v = self._heads(self._project(x_BTD, "qkv"), 3)
             mixed = attention(q, k, v, is_causal=is_causal, impl=self.impl)
         else:
-            (q,) = self._heads(F.linear(pick(x_BTD, read_B), weight[:width], bias[:width]), 1)
-            k, v = self._heads(F.linear(x_BTD, weight[width:], bias[width:]), 2)
+            (q,) = self._heads(self._project(pick(x_BTD, read_B), "q"), 1)
+            k, v = self._heads(self._project(x_BTD, "kv"), 2)
             mask = up_to(read_B, x_BTD.shape[1]) if is_causal else None
             mixed = attention(q, k, v, mask=mask, impl=self.impl)
         merged_BTD = mixed.transpose(1, 2).reshape(x_BTD.shape[0], -1, width)
         result: Tensor = self.out_proj(merged_BTD)
         return result
+
+    def _project(self, x_BTD: Tensor, parts: str) -> Tensor:
+        """Return what "qkv", "q" or "kv" asks for side by side: (B, T, D) -> (B, T, parts · D)."""
+        width = x_BTD.shape[2]
+        weight: Tensor = self.in_proj_weight
+        bias: Tensor = self.in_proj_bias
+        if parts != "qkv":
+            rows = slice(width * "qkv".index(parts), width * ("qkv".index(parts) + len(parts)))
+            weight, bias = weight[rows], bias[rows]
+        projected = F.linear(x_BTD, weight, bias)
+        for place, part in enumerate(parts):
+            if part in self.low_rank:
+                projected[..., place * width : (place + 1) * width] += self.low_rank[part](x_BTD)
+        return projected
 
     def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, T, parts · D) -> `parts` tensors (B, A, T, D / A), each contiguous."""
