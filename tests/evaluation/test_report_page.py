@@ -4,10 +4,10 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from page_reader import Page
 from PIL import Image
 
 from maquette.errors import RunError
@@ -38,7 +38,6 @@ def png_of(width, height):
 
 
 HOSTILE = "<script>alert('1')</script>\"&{{ 7*7 }}"
-VOID = {"meta", "br", "img", "link", "input"}
 
 COMMON = {
     "title": "trial",
@@ -108,38 +107,6 @@ def measured(n=50, **changes):
         ],
     }
     return ReportData(**(COMMON | facts | changes))
-
-
-class Page(HTMLParser):
-    """Checks that tags close in order; collects ids, links, sources and text."""
-
-    def __init__(self, content):
-        super().__init__()
-        self.open, self.ids, self.links, self.sources, self.words = [], [], [], [], []
-        self.feed(content)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        facts = dict(attrs)
-        self.ids += [facts["id"]] if "id" in facts else []
-        self.links += [facts["href"]] if "href" in facts else []
-        self.sources += [facts["src"]] if "src" in facts else []
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_data(self, data):
-        if self.open[-1:] not in (["style"], ["script"]):
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
 
 
 ALL = [
