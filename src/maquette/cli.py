@@ -225,15 +225,22 @@ def models(runs_dir: RunsDir = Path("runs")) -> None:
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page with plots of the metrics and training curves."),
+    ] = None,
+    domain: Annotated[
+        bool, typer.Option("--domain", help="Also average the runs of each domain.")
+    ] = False,
 ) -> None:
-    """Put runs side by side: metrics with intervals, and the recipe keys that differ.
+    """Put runs side by side: what they were, metrics with intervals, the recipe keys that differ.
 
     Example: maquette compare runs/20260101T120000-iris-a1b2c3 runs/20260101T120500-iris-d4e5f6
     """
-    from maquette.track.compare import compare as compare_runs
-    from maquette.track.compare import render
+    from maquette.comparing import compare_runs
 
-    print(render(compare_runs(runs)))
+    for line in compare_runs(runs, html=html, domains=domain):
+        print(line)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from maquette.errors import UsageError
+from maquette.track.run_facts import FACTS, facts_of
 from maquette.track.text import table
 
 Interval = tuple[float, float]
@@ -57,8 +58,34 @@ class Comparison:
     runs: tuple[str, ...]
     metrics: tuple[MetricRow, ...]
     recipe: tuple[RecipeRow, ...]
+    facts: tuple[RecipeRow, ...]
+    """What each run was: task, domain, dataset, model, loss, …; only what some run knows."""
     same_test_samples: bool
     """Whether all runs were tested on the same samples; otherwise luck of the split differs too."""
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """A short name for each run: A, B, …, Z, then A1, B1, …"""
+        alphabet = [chr(ord("A") + index) for index in range(26)]
+        return tuple(
+            alphabet[index % 26] + (str(index // 26) if index >= 26 else "")
+            for index in range(len(self.runs))
+        )
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domain of each run; "–" for one that has none."""
+        row = next((row for row in self.facts if row.key == "domain"), None)
+        return (ABSENT,) * len(self.runs) if row is None else row.values
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainRow:
+    """One metric of the runs of each domain."""
+
+    name: str
+    means: tuple[float | None, ...]
+    """Per domain, in the order of `domains_of`; None where no run of it has the metric."""
 
 
 def compare(runs: Sequence[Path]) -> Comparison:
@@ -72,22 +99,28 @@ def compare(runs: Sequence[Path]) -> Comparison:
             f"compare takes two run folders or more, got {len(runs)}: "
             "maquette compare runs/ONE runs/OTHER."
         )
-    recipes = [dict(_flat(_recipe(run))) for run in runs]
+    whole = [_recipe(run) for run in runs]
+    recipes = [dict(_flat(recipe)) for recipe in whole]
     summaries = [_summary(run) for run in runs]
     tests = [_test_samples(run) for run in runs]
     return Comparison(
         runs=tuple(run.resolve().name for run in runs),
         metrics=tuple(_metric_rows(summaries)),
         recipe=tuple(_recipe_rows(recipes)),
+        facts=tuple(_fact_rows(whole, summaries)),
         same_test_samples=all(test == tests[0] for test in tests),
     )
 
 
 def render(comparison: Comparison) -> str:
-    """Write a comparison as plain text: the runs by letter, the metrics, the recipe keys."""
-    letters = [chr(ord("A") + index) for index in range(len(comparison.runs))]
+    """Write a comparison as plain text: the runs by letter, what they are, metrics, recipe keys."""
+    letters = comparison.letters
     runs = table([[letter, run] for letter, run in zip(letters, comparison.runs, strict=True)])
-    parts = [runs, _metric_table(comparison, letters)]
+    parts = [runs]
+    if comparison.facts:
+        facts = [[row.key, *map(_short, row.values)] for row in comparison.facts]
+        parts.append(table([["run", *letters], *facts]))
+    parts.append(_metric_table(comparison, letters))
     if any(row.is_clear(run) for row in comparison.metrics for run in range(1, len(letters))):
         parts.append("* the two intervals do not overlap")
     if not comparison.same_test_samples:
@@ -98,6 +131,45 @@ def render(comparison: Comparison) -> str:
     else:
         parts.append("The recipes are the same.")
     return "\n\n".join(parts)
+
+
+def by_domain(comparison: Comparison) -> tuple[tuple[str, ...], tuple[DomainRow, ...]]:
+    """Return the domains in the order they appear, and the mean of each metric over their runs."""
+    names = tuple(dict.fromkeys(comparison.domains))
+    rows = []
+    for metric in comparison.metrics:
+        means = []
+        for name in names:
+            values = [
+                value
+                for value, domain in zip(metric.values, comparison.domains, strict=True)
+                if domain == name and value is not None
+            ]
+            means.append(sum(values) / len(values) if values else None)
+        rows.append(DomainRow(name=metric.name, means=tuple(means)))
+    return names, tuple(rows)
+
+
+def render_domains(comparison: Comparison) -> str:
+    """Write the means of each domain as plain text.
+
+    Raises:
+        UsageError: all runs are of one domain.
+    """
+    names, rows = by_domain(comparison)
+    if len(names) < 2:
+        raise UsageError(
+            f"All runs are of the same domain ({names[0]}), so there is nothing to group; leave "
+            "--domain out."
+        )
+    counts = [f"{name} ({comparison.domains.count(name)})" for name in names]
+    lines = [[row.name, *(_value(mean, None) for mean in row.means)] for row in rows]
+    return table([["mean over runs", *counts], *lines])
+
+
+def _short(text: str) -> str:
+    """The end of a long path says more than its beginning."""
+    return text if len(text) <= 32 else f"…{text[-31:]}"
 
 
 def _metric_table(comparison: Comparison, letters: Sequence[str]) -> str:
@@ -149,6 +221,16 @@ def _recipe_rows(recipes: Sequence[Mapping[str, Any]]) -> Iterator[RecipeRow]:
         values = tuple(_shown(recipe[key]) if key in recipe else ABSENT for recipe in recipes)
         if len(set(values)) > 1:
             yield RecipeRow(key=key, values=values)
+
+
+def _fact_rows(
+    recipes: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any]]
+) -> Iterator[RecipeRow]:
+    """Yield every fact that some run knows."""
+    facts = [facts_of(recipe, summary) for recipe, summary in zip(recipes, summaries, strict=True)]
+    for name in FACTS:
+        if any(name in fact for fact in facts):
+            yield RecipeRow(key=name, values=tuple(fact.get(name, ABSENT) for fact in facts))
 
 
 def _shown(value: Any) -> str:

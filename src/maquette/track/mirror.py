@@ -55,10 +55,10 @@ def mirror_run(
     """
     with connect(folder.parent) as client:
         run = _run_of(client, folder, experiment, run_name)
-        points = list(_points(history, metrics, start=run.info.start_time))
-        for some in _batches(points, METRICS_PER_CALL):
+        points = list(metric_points(history, metrics, start=run.info.start_time))
+        for some in batches(points, METRICS_PER_CALL):
             client.log_batch(run.info.run_id, metrics=some)
-        _log_texts(client, run.info.run_id, params, tags)
+        log_texts(client, run.info.run_id, params, tags)
         for path in artifacts:
             client.log_artifact(run.info.run_id, str(path))
         client.set_terminated(run.info.run_id)
@@ -70,14 +70,14 @@ def _run_of(client: MlflowClient, folder: Path, experiment: str, run_name: str) 
     record = folder / "tracking.json"
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     store = shown(tracking_uri(folder.parent))
-    if store in known and (run := _active_run(client, known[store])) is not None:
+    if store in known and (run := active_run(client, known[store])) is not None:
         return run
-    run = client.create_run(_experiment_id(client, experiment, folder.parent), run_name=run_name)
+    run = client.create_run(experiment_id(client, experiment, folder.parent), run_name=run_name)
     write_json(record, known | {store: run.info.run_id})
     return run
 
 
-def _active_run(client: MlflowClient, run_id: str) -> Run | None:
+def active_run(client: MlflowClient, run_id: str) -> Run | None:
     """Return the run, unless somebody has deleted it."""
     with tolerate("RESOURCE_DOES_NOT_EXIST"):
         run = client.get_run(run_id)
@@ -86,7 +86,7 @@ def _active_run(client: MlflowClient, run_id: str) -> Run | None:
     return None
 
 
-def _experiment_id(client: MlflowClient, name: str, runs_dir: Path) -> str:
+def experiment_id(client: MlflowClient, name: str, runs_dir: Path) -> str:
     """Return the id of an experiment, made now if there is none."""
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -102,7 +102,7 @@ def _experiment_id(client: MlflowClient, name: str, runs_dir: Path) -> str:
     return str(found.experiment_id)
 
 
-def _points(
+def metric_points(
     history: Iterable[Mapping[str, float | None]], metrics: Mapping[str, float], *, start: int
 ) -> Iterator[Metric]:
     """Turn rows and final values into points; equal input gives equal points, stored once.
@@ -124,14 +124,14 @@ def _points(
             yield Metric(plain_key(final), float(value), start + step, step)
 
 
-def _log_texts(
+def log_texts(
     client: MlflowClient, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]
 ) -> None:
     from mlflow.entities import Param, RunTag
 
-    for some in _batches([Param(plain_key(k), str(v)) for k, v in params.items()], PARAMS_PER_CALL):
+    for some in batches([Param(plain_key(k), str(v)) for k, v in params.items()], PARAMS_PER_CALL):
         client.log_batch(run_id, params=some)
-    for more in _batches([RunTag(plain_key(k), str(v)) for k, v in tags.items()], PARAMS_PER_CALL):
+    for more in batches([RunTag(plain_key(k), str(v)) for k, v in tags.items()], PARAMS_PER_CALL):
         client.log_batch(run_id, tags=more)
 
 
@@ -140,7 +140,7 @@ def plain_key(name: str) -> str:
     return re.sub(r"[^\w.\- /]", "_", name)
 
 
-def _batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
+def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(values)
     while some := list(islice(iterator, size)):
         yield some
