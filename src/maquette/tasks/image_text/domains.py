@@ -49,9 +49,15 @@ def _has_one_place(prompt: str) -> str:
     return prompt
 
 
+def _has_some(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("give at least one")
+    return values
+
+
 Prompt = Annotated[str, AfterValidator(_has_one_place)]
 """A text with {} where the name of a class goes."""
-Prompts = Annotated[tuple[Prompt, ...], Field(min_length=1)]
+Prompts = Annotated[tuple[Prompt, ...], AfterValidator(_has_some)]
 
 
 class States(Section):
@@ -119,7 +125,7 @@ class Domain(Section):
     """Changes that do not make the text wrong."""
     loss: DomainLoss
     """The loss, when a recipe says `auto`."""
-    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Metric, ...], AfterValidator(_has_some)]
     """Which results to show first."""
     pitfalls: tuple[str, ...]
     """What goes wrong in this domain; shown in the report."""

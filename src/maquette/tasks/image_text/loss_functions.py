@@ -211,7 +211,7 @@ def cyclip_parts(
     Both are of cosines, without temperature, whatever `similarity` InfoNCE takes: so their weights
     always mean the same, and images can be compared with images.
     """
-    images, texts = cosine(image_features, text_features)
+    images, texts = _prepared(image_features, text_features, cosine)
     across = dot_products(images, texts)
     within = dot_products(images, images) - dot_products(texts, texts)
     return {
@@ -287,7 +287,8 @@ def triplet(
         rows = _triplet_rows(similarities, margin, hardest)
         loss = (rows + _triplet_rows(similarities.T, margin, hardest)) / 2
     # Whatever is learned gets a gradient, here a zero, so that nobody meets None.
-    return loss + 0 * (logit_scale if logit_bias is None else logit_scale + logit_bias)
+    learned = logit_scale if logit_bias is None else logit_scale + logit_bias
+    return loss + 0 * learned.to(loss.dtype)
 
 
 def _triplet_rows(similarities: Tensor, margin: float, hardest: float) -> Tensor:

@@ -243,7 +243,7 @@ def _check_own_parameters(loss: str, given: Mapping[str, float]) -> dict[str, fl
     functions = {} if module is None else module.LOSSES
     if loss not in functions:
         raise UsageError(
-            f"contrastive.loss: {one_of('loss', loss, [*PARAMETERS, *functions])} "
+            f"contrastive.loss: {one_of('loss', loss, {*PARAMETERS, *functions})} "
             f'Add one of your own in Python: add_loss("{loss}", "package.module:function").'
         )
     taken = signature(functions[loss]).parameters.values()
