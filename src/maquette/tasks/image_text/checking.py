@@ -135,8 +135,7 @@ def _bad_images(
 def _refuse_bad(data: ImageTextData, num_good: int, bad: Sequence[dict[str, str]]) -> None:
     """Raise when more pairs are bad than the recipe tolerates."""
     total = num_good + len(bad)
-    if not total:
-        raise DataError(f"{data.path} holds no pair: there is nothing to learn from.")
+    assert total, "every reader refuses data without rows"
     if num_good and len(bad) <= data.tolerance * total:
         return
     lines = [f"{one['place']} {one['reason']}" for one in bad[:SHOWN]]
