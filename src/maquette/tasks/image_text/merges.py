@@ -181,10 +181,15 @@ def _read_json(path: Path) -> list[Pair]:
     merges, vocabulary = model.get("merges"), model.get("vocab")
     if not isinstance(merges, list) or not isinstance(vocabulary, dict):
         raise DataError(f"{path} has no model.merges and model.vocab.")
-    parts = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
+    parts = [merge.split(" ") if isinstance(merge, str) else _texts(merge) for merge in merges]
     pairs = _pairs(parts, lambda index: f"{path}: model.merges[{index}]")
     _refuse_other_order(vocabulary, pairs, path)
     return pairs
+
+
+def _texts(merge: Any) -> list[str]:
+    """Return the symbols of a merge that is written as a list."""
+    return [str(part) for part in merge] if isinstance(merge, list) else [str(merge)]
 
 
 def _refuse_other_order(vocabulary: dict[str, Any], merges: Sequence[Pair], path: Path) -> None:
