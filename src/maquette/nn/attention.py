@@ -4,8 +4,8 @@
 
 `ATTENTIONS` is the whole list. They differ in the memory that the (T, S) scores take and in speed:
 
-- explicit: the formula as written; all B·H·T·S scores, twice in training.
-- fused: PyTorch's kernel; on CPU and CUDA it never holds the scores, on MPS it does.
+- explicit: the formula as written; all B·H·T·S scores, and their softmax for the backward pass.
+- fused: PyTorch's kernel; on CPU and CUDA it does without the scores, on MPS it holds them.
 - sliced: the formula on slices of samples, heads and queries, computed again in the backward pass.
 - chunked: online softmax over blocks of queries and keys (`chunked_attention.py`).
 
@@ -15,19 +15,15 @@ Letters: B batch, H heads, T queries, S keys, D width of one head.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from maquette.nn.attention_choice import choose_attention, free_bytes_of
-from maquette.nn.attention_tiles import later_keys, part_of_mask, tiles
+from maquette.nn.attention_tiles import later_keys
 from maquette.nn.chunked_attention import chunked_attention
-
-SLICE_BYTES = 16 * 2**20
-"""Scores of one slice, where no budget is given: large enough for full speed on every device."""
+from maquette.nn.explicit_attention import explicit_attention, sliced_attention
 
 
 def attention(
@@ -63,45 +59,13 @@ def attention(
     _check(q, k, v, mask, impl, dropout_p, budget)
     if mask is not None:
         mask = mask[(None,) * (4 - mask.ndim)]
+    if torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
+        # As autocast does for PyTorch's own kernel: all implementations see the same numbers.
+        dtype = torch.get_autocast_dtype(q.device.type)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     if impl == "auto":
-        impl = _chosen(q, k, v, budget)
+        impl, budget = _chosen(q, k, v, budget), None
     return ATTENTIONS[impl](q, k, v, mask, is_causal, dropout_p, budget)
-
-
-def explicit_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    is_causal: bool,
-    dropout_p: float,
-    budget: int | None = None,  # noqa: ARG001 - one signature for all
-    *,
-    first_query: int = 0,
-) -> Tensor:
-    """The formula; `first_query` is the place of q's first row in its sequence."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
-    visible = None
-    if mask is not None and mask.dtype != torch.bool:
-        scores = scores + mask
-        visible = mask > -torch.inf
-    elif mask is not None:
-        visible = mask
-    if is_causal:
-        queries = slice(first_query, first_query + q.shape[2])
-        earlier = ~later_keys(queries, slice(0, k.shape[2]), q.device)
-        visible = earlier if visible is None else visible & earlier
-    if visible is None:
-        weights = _softmax(scores)
-    else:
-        # A row without a key is computed as if it saw all of them, then set to 0: its softmax
-        # would be 0/0, and a NaN cannot be masked out of a gradient.
-        is_empty = ~visible.any(dim=-1, keepdim=True)
-        weights = _softmax(
-            scores.masked_fill(~visible, -torch.inf).masked_fill(is_empty, 0)
-        ).masked_fill(is_empty, 0)
-    weights = F.dropout(weights, dropout_p) if dropout_p else weights
-    return weights.to(v.dtype) @ v
 
 
 def fused_attention(
@@ -113,7 +77,9 @@ def fused_attention(
     dropout_p: float,
     budget: int | None = None,  # noqa: ARG001
 ) -> Tensor:
-    """PyTorch's kernel, which takes a mask or a causal one but not both."""
+    """PyTorch's kernel, which takes a mask or a causal one but not both, and masks of q's type."""
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
     if mask is not None and is_causal:
         later = later_keys(slice(0, q.shape[2]), slice(0, k.shape[2]), q.device)
         hidden = False if mask.dtype == torch.bool else -torch.inf
@@ -148,50 +114,9 @@ def fused_for_mps(
         mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill(~mask, lowest)
     else:
         visible = mask > -torch.inf
-        mask = mask.to(q.dtype).clamp(min=lowest)
+        mask = mask.clamp(min=lowest)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
     return out.masked_fill(~visible.any(dim=-1, keepdim=True), 0)
-
-
-def sliced_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    is_causal: bool,
-    dropout_p: float,
-    budget: int | None = None,
-) -> Tensor:
-    """The formula, slice after slice; each is computed again when its gradient is needed."""
-    (B, H, T, _), S = q.shape, k.shape[2]
-    # Half precision scores are normalised in float32, so 4 bytes are what counts there too.
-    most = max(1, (budget or SLICE_BYTES) // max(1, S * max(4, q.element_size())))
-    needs_grad = torch.is_grad_enabled() and any(
-        x is not None and x.requires_grad for x in (q, k, v, mask)
-    )
-    out: list[list[list[Tensor]]] = []
-    for tile in tiles(B, H, T, most=most):
-        compute = partial(explicit_attention, first_query=tile.queries.start)
-        if needs_grad:
-            compute = partial(
-                checkpoint, compute, use_reentrant=False, preserve_rng_state=dropout_p > 0
-            )
-        part = compute(
-            q[tile],
-            k[tile[:2]],
-            v[tile[:2]],
-            None if mask is None else part_of_mask(mask, tile),
-            is_causal,
-            dropout_p,
-        )
-        if tile.heads.start == tile.queries.start == 0:
-            out.append([])
-        if tile.queries.start == 0:
-            out[-1].append([])
-        out[-1][-1].append(part)
-    if not out:
-        return q.new_zeros(q.shape)
-    return torch.cat([torch.cat([torch.cat(h, dim=2) for h in b], dim=1) for b in out])
 
 
 ATTENTIONS: Mapping[str, Callable[..., Tensor]] = {
@@ -201,11 +126,6 @@ ATTENTIONS: Mapping[str, Callable[..., Tensor]] = {
     "chunked": chunked_attention,
 }
 """Name in a recipe -> function of (q, k, v, mask, is_causal, dropout_p, budget)."""
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    half = scores.dtype in (torch.bfloat16, torch.float16)
-    return torch.softmax(scores, dim=-1, dtype=torch.float32 if half else None)
 
 
 def _chosen(q: Tensor, k: Tensor, v: Tensor, budget: int | None) -> str:
@@ -242,6 +162,11 @@ def _check(
         raise ValueError(
             f"Attention got q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)}, "
             "expected (B, H, T, D), (B, H, S, D) and (B, H, S, D)."
+        )
+    if mask is not None and mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ValueError(
+            f"The attention mask is {mask.dtype}, expected torch.bool (True where a query may "
+            "look) or a float type (added to the scores)."
         )
     scores = (*q.shape[:3], k.shape[2])
     if mask is not None and not _broadcasts(tuple(mask.shape), scores):

@@ -6,7 +6,7 @@ Letters: B batch, H heads, T queries, S keys.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,11 @@ class Tile(NamedTuple):
     batch: slice
     heads: slice
     queries: slice
+
+    @property
+    def start(self) -> tuple[int, int, int]:
+        """The place of its first row."""
+        return self.batch.start, self.heads.start, self.queries.start
 
 
 def tiles(batch: int, heads: int, queries: int, *, most: int) -> Iterator[Tile]:
@@ -54,3 +59,23 @@ def later_keys(queries: slice, keys: slice, device: torch.device) -> Tensor:
     query = torch.arange(queries.start, queries.stop, device=device)
     key = torch.arange(keys.start, keys.stop, device=device)
     return key > query[:, None]
+
+
+class Dropout(NamedTuple):
+    """Dropout that gives each piece the same factors whenever it is asked."""
+
+    probability: float
+    seed: int
+
+    @classmethod
+    def drawn(cls, probability: float) -> Self:
+        """Take the seed from torch's generator, so that a replayed random state replays it."""
+        return cls(probability, int(torch.randint(2**62, ())) if probability else 0)
+
+    def factors(self, weights: Tensor, *place: int) -> Tensor:
+        """Return factors of 0 or 1 / (1 - probability) for the weights of the piece at a place."""
+        # hash() of whole numbers is the same in every process.
+        seed = hash((self.seed, *place)) % 2**62
+        generator = torch.Generator(weights.device).manual_seed(seed)
+        keep = 1 - self.probability
+        return torch.empty_like(weights).bernoulli_(keep, generator=generator).div_(keep)

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from maquette.nn.attention_tiles import Tile, later_keys, part_of_mask, tiles
+from maquette.nn.attention_tiles import Dropout, Tile, later_keys, part_of_mask, tiles
 
-CHUNK_BYTES = 8 * 2**20
-"""Scores of one block, where no budget is given: about what a processor's caches hold."""
+CHUNK_BYTES = 2 * 2**20
+"""Scores of one block, where no budget is given: what a core's cache holds; larger ones are no
+faster."""
 
 BLOCK = 512
 """Most queries, and most keys, in a block; longer ones are no faster."""
@@ -47,9 +48,7 @@ def chunked_attention(
         keys=min(BLOCK, max(1, int(most**0.5))),
         most=most,
         is_causal=is_causal,
-        dropout_p=dropout_p,
-        # Drawn from torch's generator, so that a replayed random state gives the same dropout.
-        seed=int(torch.randint(2**62, ())) if dropout_p else 0,
+        dropout=Dropout.drawn(dropout_p),
     )
     out: Tensor = _Chunked.apply(q, k, v, mask, plan)  # type: ignore[no-untyped-call]
     return out
@@ -64,8 +63,7 @@ class _Plan:
     keys: int
     most: int
     is_causal: bool
-    dropout_p: float
-    seed: int
+    dropout: Dropout
 
     def tiles(self) -> Iterator[Tile]:
         """Yield blocks of samples, heads and at most `BLOCK` queries."""
@@ -136,8 +134,8 @@ def _forward_tile(
         weights = scores.sub_(shift).exp_()
         correction = (maximum - shift).exp_()
         total = total.mul_(correction).add_(weights.sum(dim=-1, keepdim=True))
-        if plan.dropout_p:
-            weights *= _dropout(plan, tile, keys, weights)
+        if plan.dropout.probability:
+            weights *= plan.dropout.factors(weights, *tile.start, keys.start)
         out = out.mul_(correction).add_(weights @ v[(*tile[:2], keys)].to(plan.dtype))
         maximum = new_maximum
     is_empty = total == 0
@@ -169,8 +167,8 @@ def _backward_tile(
         at = (*tile[:2], keys)
         weights = _scores(plan, tile, keys, queries, k, mask).sub_(lse).exp_()
         grad_weights = grad_out @ v[at].to(plan.dtype).transpose(-2, -1)
-        if plan.dropout_p:
-            dropout = _dropout(plan, tile, keys, weights)
+        if plan.dropout.probability:
+            dropout = plan.dropout.factors(weights, *tile.start, keys.start)
             grad_weights *= dropout
             grad_v[at] += (weights * dropout).transpose(-2, -1) @ grad_out
         else:
@@ -206,12 +204,3 @@ def _scores(
     if plan.is_causal and keys.stop - 1 > tile.queries.start:
         scores.masked_fill_(later_keys(tile.queries, keys, scores.device), -torch.inf)
     return scores
-
-
-def _dropout(plan: _Plan, tile: Tile, keys: slice, weights: Tensor) -> Tensor:
-    """Return the factors 0 or 1/(1 - p) of a block, the same ones whenever it is asked."""
-    _, H, T, S = plan.shape
-    place = ((tile.batch.start * H + tile.heads.start) * T + tile.queries.start) * S + keys.start
-    generator = torch.Generator(weights.device).manual_seed((plan.seed + place) % 2**63)
-    keep = 1 - plan.dropout_p
-    return torch.empty_like(weights).bernoulli_(keep, generator=generator).div_(keep)
