@@ -66,7 +66,7 @@ class Bundle:
 
     @property
     def task(self) -> str:
-        """ "tabular" or "vision"."""
+        """ "tabular", "vision" or "image_text"."""
         return self.recipe.model.type
 
     @property
@@ -79,7 +79,8 @@ class Bundle:
 
         Args:
             raw: for tables, rows as mappings by column name or as sequences in column order, or a
-                DataFrame; for images, paths, bytes, PIL images or uint8 arrays (H, W, 3).
+                DataFrame; for images, paths, bytes, PIL images or uint8 arrays (H, W, 3); for
+                pairs, mappings with such an "image" and a "text".
         Raises:
             RequestError: an input does not fit; the text names which, and what was expected.
         """
@@ -96,7 +97,7 @@ class Bundle:
         return self.task_object.decode(torch.cat(parts), self.preprocessor)
 
     def outputs(self, raw: Sequence[Any]) -> Tensor:
-        """Return the network's raw outputs for raw inputs, (B, N) or (B,) float32 on the CPU."""
+        """Return the network's raw outputs for raw inputs, B first, float32 on the CPU."""
         encoded = self.preprocessor.encode(raw)
         with torch.inference_mode():
             if self.device.name != "cpu":
@@ -272,18 +273,40 @@ def _verify_files(folder: Path, expected: dict[str, str]) -> None:
 def _probe_answers(bundle: Bundle, probes: Sequence[Any]) -> Json:
     """Store the probes and the raw outputs this bundle gives for them."""
     outputs = bundle.outputs(probes) if probes else torch.empty(0)
-    inputs = [
-        {"bytes": base64.b64encode(probe).decode()} if isinstance(probe, bytes) else {"row": probe}
-        for probe in probes
-    ]
+    inputs = [_stored(probe) for probe in probes]
     return {"inputs": inputs, "outputs": outputs.tolist()}
+
+
+def _stored(probe: Any) -> Json:
+    """Write a raw input as JSON: the bytes of a file in base64, a row or a pair cell by cell."""
+    if isinstance(probe, bytes):
+        return {"bytes": base64.b64encode(probe).decode()}
+    if isinstance(probe, dict) and any(isinstance(cell, bytes) for cell in probe.values()):
+        return {"pair": {name: _cell(cell) for name, cell in probe.items()}}
+    return {"row": probe}
+
+
+def _cell(cell: Any) -> Any:
+    return _stored(cell) if isinstance(cell, bytes) else cell
+
+
+def restored(stored: Json) -> Any:
+    """Return the raw input that a probe in probes.json stands for."""
+    if "bytes" in stored:
+        return base64.b64decode(stored["bytes"])
+    if "pair" in stored:
+        return {
+            name: restored(cell) if isinstance(cell, dict) else cell
+            for name, cell in stored["pair"].items()
+        }
+    return stored["row"]
 
 
 def _replay_probes(bundle: Bundle) -> None:
     stored = json.loads((bundle.path / "probes.json").read_text(encoding="utf-8"))
     if not stored["inputs"]:
         return
-    probes = [base64.b64decode(i["bytes"]) if "bytes" in i else i["row"] for i in stored["inputs"]]
+    probes = [restored(probe) for probe in stored["inputs"]]
     expected = torch.tensor(stored["outputs"])
     actual = bundle.outputs(probes)
     if actual.shape != expected.shape:

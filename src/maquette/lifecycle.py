@@ -19,15 +19,17 @@ from typing import Any
 
 from maquette.bundle import Bundle, load_bundle, save_bundle
 from maquette.device import choose_device, describe
+from maquette.device.memory import PeakMemory
 from maquette.errors import DataError, TrackingError, UsageError
 from maquette.files import write_json
-from maquette.outcome import measure, metric_table, reference_inputs, summarise
+from maquette.judging import judge_of
+from maquette.outcome import reference_inputs, summarise
 from maquette.recipe import Recipe, make_recipe, read_recipe, with_absolute_paths
-from maquette.reporting import report_of
 from maquette.runs import RunFolder
 from maquette.tasks import make_task
-from maquette.tasks.base import Splits, Task
+from maquette.tasks.base import CoupledTask, Json, Splits, Task
 from maquette.tracking import mirror_and_register
+from maquette.training.auto_batch import measured_recipe
 from maquette.training.callbacks import Callback
 from maquette.training.loop import fit
 from maquette.training.scoring import score
@@ -61,7 +63,8 @@ class Run:
 
     def lines(self) -> list[str]:
         """What to see first: the test metrics, the report, the registered version."""
-        return [*metric_table(self.summary), f"report: {self.report}", self.tracked]
+        table = judge_of(self.summary["task"]).table(self.summary)
+        return [*table, f"report: {self.report}", self.tracked]
 
 
 def train(
@@ -128,9 +131,21 @@ def _run(
     if (used := task.load_initial_weights(model)) is not None:
         folder.log("initial weights", report=used)
     model.to(device.torch_device)
+    if recipe.training.batch_size == "auto":
+        recipe, found = measured_recipe(
+            recipe,
+            task=task,
+            model=model,
+            source=task.prepare(splits.train, preprocessor, augment=False),
+            device=device,
+        )
+        folder.replace_recipe(recipe)
+        folder.log("batch size", batch_size=recipe.training.batch_size, measured=found.lines)
+        task = make_task(recipe)
     learn = task.prepare(splits.train, preprocessor, augment=True)
     valid = task.prepare(splits.valid, preprocessor, augment=False)
-    with fitting_threads(model, learn, batch_size=recipe.training.micro_batch):
+    threads = fitting_threads(model, learn, batch_size=recipe.training.micro_batch)
+    with threads, PeakMemory(device) as memory:
         fitted = fit(
             task=task,
             preprocessor=preprocessor,
@@ -144,7 +159,19 @@ def _run(
             resume=resume,
         )
 
-    outcome = measure(task, preprocessor, model, splits, valid=valid, device=device)
+    finished: Json = {}
+    if isinstance(task, CoupledTask):
+        finished = task.finish(
+            model,
+            preprocessor,
+            evaluate=lambda: score(task, preprocessor, model, valid, device=device).metrics,
+        )
+        folder.log("finished", **finished)
+
+    judge = judge_of(recipe.model.type)
+    outcome = judge.measure(
+        task, preprocessor, model, splits, valid=valid, device=device, finished=finished
+    )
     profile = task.profile(splits.train)
     save_bundle(
         folder.bundle,
@@ -163,7 +190,9 @@ def _run(
         environment=describe(),
         seconds=time.perf_counter() - started,
     )
-    report_of(
+    summary["system"] = {"peak_memory_mib": round(memory.bytes / 2**20, 1)}
+    summary |= judge.facts(task, outcome, splits)
+    judge.report(
         folder,
         task=task,
         splits=splits,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,22 @@ HEADLINES = tuple(
     for metric in ("accuracy", "f1_macro", "roc_auc", "log_loss", "ece", "rmse", "mae", "r2")
 )
 """What the command line prints; the report and summary.json hold every metric."""
+
+
+class Measured(Protocol):
+    """What summary.json takes from any outcome."""
+
+    @property
+    def metrics(self) -> dict[str, float]: ...
+
+    @property
+    def intervals(self) -> dict[str, Interval]: ...
+
+    @property
+    def baselines(self) -> Sequence[Baseline]: ...
+
+    @property
+    def num_parameters(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +70,7 @@ def measure(
     *,
     valid: Source,
     device: Device,
+    finished: Json | None = None,
 ) -> Outcome:
     """Score the network on the validation and test splits, with intervals and baselines.
 
@@ -61,7 +78,9 @@ def measure(
 
     Args:
         valid: the validation split as training prepared it.
+        finished: facts of a last step after training; tasks with targets have none.
     """
+    del finished
     metrics: dict[str, float] = {}
     test = task.prepare(splits.test, preprocessor, augment=False)
     for name, source in (("valid", valid), ("test", test)):
@@ -93,7 +112,7 @@ def summarise(
     recipe: Recipe,
     *,
     fitted: FitResult,
-    outcome: Outcome,
+    outcome: Measured,
     splits: Splits[Any],
     environment: dict[str, str],
     seconds: float,

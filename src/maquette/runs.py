@@ -101,6 +101,10 @@ class RunFolder:
         """Read the resolved recipe back."""
         return read_recipe(self.recipe_file)
 
+    def replace_recipe(self, recipe: Recipe) -> None:
+        """Save the recipe with what the run itself settled, so that a resumed run keeps to it."""
+        write_text(self.recipe_file, dump_recipe(recipe))
+
     def log(self, event: str, **fields: Any) -> None:
         """Append one event to log.jsonl, with the UTC time."""
         entry = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}

@@ -261,13 +261,27 @@ class Training(Section):
                 f"accumulate {self.accumulate} and effective_batch {self.effective_batch} say the "
                 "same thing twice; give one of them"
             )
+        if self.effective_batch is not None and self.batch_size != "auto":
+            self._refuse_awkward_size(self.effective_batch, self.batch_size)
         return self
+
+    def _refuse_awkward_size(self, effective: int, batch: int) -> None:
+        """Micro-batches divide a step; a prime number of samples would run one by one."""
+        if 2 * self.micro_batch <= min(batch, effective):
+            rounded = -(-effective // batch) * batch
+            raise ValueError(
+                f"effective_batch {effective} falls into micro-batches of {self.micro_batch}, as "
+                f"it has no larger divisor up to batch_size {batch}; {rounded} would do"
+            )
 
     @property
     def micro_batch(self) -> int:
-        """Samples per micro-batch, once `auto` has been measured."""
+        """Samples per micro-batch, once `auto` has been measured: a divisor of the whole step."""
         assert self.batch_size != "auto", "the lifecycle replaces it before it is used"
-        return min(self.batch_size, self.effective_batch or self.batch_size)
+        if self.effective_batch is None:
+            return self.batch_size
+        largest = min(self.batch_size, self.effective_batch)
+        return next(size for size in range(largest, 0, -1) if self.effective_batch % size == 0)
 
     @property
     def step_samples(self) -> int:

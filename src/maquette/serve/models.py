@@ -66,6 +66,7 @@ class ServedModels:
             MaquetteError: a bundle does not accept its own example.
         """
         _refuse_same_names(bundles)
+        _refuse_unserved(bundles)
         self._by_name: dict[str, ServedModel] = {}
         self._defaults: dict[str, ServedModel] = {}
         for bundle in bundles:
@@ -141,6 +142,15 @@ class ServedModels:
             return "No model is loaded. Start the server with a bundle: maquette serve BUNDLE."
         others = ", ".join(f"{s.name} ({PATHS[s.bundle.task]})" for s in self)
         return f"No {task} model is served here. Served: {others}."
+
+
+def _refuse_unserved(bundles: Sequence[Bundle]) -> None:
+    for bundle in bundles:
+        if bundle.task not in PATHS:
+            raise UsageError(
+                f"The bundle {bundle.name} compares images with texts, which the server does not "
+                "offer yet; `maquette predict` and `maquette.load(…).predict` do."
+            )
 
 
 def _refuse_same_names(bundles: Sequence[Bundle]) -> None:

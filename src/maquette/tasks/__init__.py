@@ -29,7 +29,17 @@ def _vision(recipe: Recipe) -> Task[Any]:
     return VisionTask(recipe)
 
 
-TASKS: Mapping[str, Callable[[Recipe], Task[Any]]] = {"tabular": _tabular, "vision": _vision}
+def _image_text(recipe: Recipe) -> Task[Any]:
+    from maquette.tasks.image_text.task import ImageTextTask
+
+    return ImageTextTask(recipe)
+
+
+TASKS: Mapping[str, Callable[[Recipe], Task[Any]]] = {
+    "tabular": _tabular,
+    "vision": _vision,
+    "image_text": _image_text,
+}
 
 
 def make_task(recipe: Recipe) -> Task[Any]:
@@ -47,9 +57,13 @@ def check_data(recipe: Recipe) -> DataReport:
         from maquette.tasks.tabular.data import check_table
 
         return check_table(recipe.data.tabular)
+    if recipe.data.image_text is not None:
+        from maquette.tasks.image_text.data import check_pairs
+
+        return check_pairs(recipe.data.image_text)
     from maquette.tasks.vision.data import check_images
 
-    assert recipe.data.image is not None, "Recipe._data_fits_model guarantees one of the two"
+    assert recipe.data.image is not None, "Recipe._data_fits_model guarantees one of the three"
     return check_images(recipe.data.image)
 
 

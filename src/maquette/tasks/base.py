@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,8 @@ class Batch:
     inputs: tuple[Tensor, ...]
     """Arguments of the network, each with B first."""
     targets: Tensor
-    """(B,) int64 class indices, or (B,) float32 standardised numbers."""
+    """(B,) int64 class indices, (B,) float32 standardised numbers, or (B, 2) int64 groups of equal
+    images and of equal texts."""
     rows: Tensor
     """(B,) int64 positions in the split; `source.ids[row]` names the sample for a reader."""
     weights: Tensor | None = None
@@ -60,6 +61,24 @@ class Batch:
             rows=self.rows,
             weights=None if self.weights is None else self.weights.to(device, non_blocking=True),
         )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pieces(self, size: int) -> list[Batch]:
+        """Cut the batch into pieces of at most `size` samples, in order."""
+        if len(self) <= size:
+            return [self]
+        parts = [slice(start, start + size) for start in range(0, len(self), size)]
+        return [
+            Batch(
+                inputs=tuple(x[part] for x in self.inputs),
+                targets=self.targets[part],
+                rows=self.rows[part],
+                weights=None if self.weights is None else self.weights[part],
+            )
+            for part in parts
+        ]
 
 
 class Source(Protocol):
@@ -78,6 +97,15 @@ class Source(Protocol):
         What a sample becomes depends on (seed, epoch, sample id) alone, never on the order, the
         batch it falls in, or the number of workers.
         """
+        ...
+
+
+@runtime_checkable
+class StreamedSource(Protocol):
+    """A source that is read fastest in an order of its own: shards, one file after the other."""
+
+    def epoch_order(self, epoch: int) -> Tensor | None:
+        """Return the order of an epoch, (n,) int64, or None where any order is as good."""
         ...
 
 
@@ -263,4 +291,50 @@ class Task(Protocol[SamplesT]):
 
     def example(self, preprocessor: Any) -> Any:
         """Return one raw input that `encode` accepts."""
+        ...
+
+
+@runtime_checkable
+class CoupledTask(Protocol):
+    """A task whose loss compares the samples of a batch with each other.
+
+    The loss of a large batch is then no sum over smaller ones. The trainer asks for representations
+    piece by piece, calls the loss once on all of them, and carries its gradient back through the
+    pieces (training/coupled.py).
+    """
+
+    def represent(self, model: Any, batch: Batch) -> tuple[Tensor, ...]:
+        """Return what the loss compares: float32 tensors with one row per sample, (B, …)."""
+        ...
+
+    def coupled_loss(
+        self, model: Any, representations: tuple[Tensor, ...], targets: Tensor
+    ) -> tuple[Tensor, float]:
+        """Return the loss summed over the batch, and the number of its samples."""
+        ...
+
+    def learning_rates(self, model: Any) -> Mapping[str, float]:
+        """Return the factor of the learning rate of each parameter that does not have 1."""
+        ...
+
+    def after_update(self, model: Any) -> None:
+        """Bring parameters back into their range after an optimiser step."""
+        ...
+
+    def readings(self, model: Any, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return what is worth watching besides metrics: the temperature, the parts of the loss.
+
+        Args:
+            outputs: network outputs of a whole split, on the CPU, with their `targets`.
+        """
+        ...
+
+    def finish(
+        self, model: Any, preprocessor: Any, *, evaluate: Callable[[], Mapping[str, float]]
+    ) -> Json:
+        """Make the trained network what is shipped (merge, average); return facts for the log.
+
+        Args:
+            evaluate: scores `model` as it is on the validation split.
+        """
         ...

@@ -79,8 +79,11 @@ def _signature(bundle: Path, manifest: dict[str, Any]) -> ModelSignature:
     answer = ColSpec("double" if classes is None else "string", "prediction")
     probabilities = [ColSpec("double", f"probability_{name}") for name in classes or ()]
     outputs = Schema([answer, *probabilities])
-    if manifest["task"] == "vision":
+    if manifest["task"] == "vision" or (manifest["task"] == "image_text" and classes):
         return ModelSignature(Schema([ColSpec("binary", "image")]), outputs)
+    if manifest["task"] == "image_text":
+        pair = Schema([ColSpec("binary", "image"), ColSpec("string", "text")])
+        return ModelSignature(pair, outputs)
     schema = json.loads((bundle / "input_schema.json").read_text(encoding="utf-8"))
     inputs = Schema([_column(name, rule) for name, rule in schema["properties"].items()])
     return ModelSignature(inputs, outputs)
@@ -107,6 +110,9 @@ def _example(bundle: Path) -> pd.DataFrame:
     probe = json.loads((bundle / "probes.json").read_text(encoding="utf-8"))["inputs"][0]
     if "bytes" in probe:
         return pd.DataFrame({"image": [base64.b64decode(probe["bytes"])]})
+    if "pair" in probe:
+        image, text = probe["pair"]["image"]["bytes"], probe["pair"]["text"]
+        return pd.DataFrame({"image": [base64.b64decode(image)], "text": [text]})
     return pd.DataFrame([probe["row"]])
 
 

@@ -16,15 +16,16 @@ import maquette
 class ServedBundle(PythonModel):
     """A bundle behind MLflow's interface: a table of inputs goes in, a table of answers comes out.
 
-    Tables bring their own columns; images come in the column `image` as encoded bytes. The
-    answers have the column `prediction` and, for classes, one `probability_<class>` each.
+    Tables bring their own columns; images come in the column `image` as encoded bytes, and texts to
+    compare them with in the column `text`. The answers have the column `prediction` and, for
+    classes, one `probability_<class>` each.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
         self.bundle = maquette.load(context.artifacts["bundle"])
 
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:  # type: ignore[override]
-        is_image = self.bundle.task == "vision"
+        is_image = self.bundle.task != "tabular" and self.bundle.classes is not None
         raw = model_input["image"].tolist() if is_image else model_input
         predictions = self.bundle.predict(raw)
         answers = pd.DataFrame({"prediction": predictions.values})

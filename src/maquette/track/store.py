@@ -203,9 +203,7 @@ def _exclusive(uri: str) -> Iterator[None]:
         return
     with ExitStack() as stack:
         try:
-            stack.enter_context(
-                held(file.with_name(f".{file.name}.lock"), patience=LOCK_PATIENCE)
-            )
+            stack.enter_context(held(file.with_name(f".{file.name}.lock"), patience=LOCK_PATIENCE))
         except TimeoutError as error:
             raise TrackingError(
                 f"Another process has been writing to {file} for {LOCK_PATIENCE:.0f} s ({error}). "

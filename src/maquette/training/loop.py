@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from maquette.data.randomness import permutation
 from maquette.device import Device
+from maquette.device.memory import is_out_of_memory
 from maquette.errors import RunError
 from maquette.recipe import Recipe
 from maquette.runs import RunFolder
-from maquette.tasks.base import Batch, Source, Task
+from maquette.tasks.base import Batch, CoupledTask, Source, StreamedSource, Task
+from maquette.training.budget import Budget
 from maquette.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -35,14 +37,21 @@ from maquette.training.callbacks import (
 )
 from maquette.training.checkpoint import CheckpointFolder, Snapshot
 from maquette.training.clock import Clock
+from maquette.training.coupled import coupled_backward
 from maquette.training.failures import explained
+from maquette.training.groups import step_groups
+from maquette.training.memory import release_memory
 from maquette.training.optim import clip_, global_norm
 from maquette.training.precision import autocast
 from maquette.training.progress import Progress
 from maquette.training.result import FitResult, result_of
 from maquette.training.schedule import schedule_for
 from maquette.training.scoring import score
-from maquette.training.seeding import untouched_random_state
+from maquette.training.seeding import (
+    device_random_state,
+    restore_device_random_state,
+    untouched_random_state,
+)
 from maquette.training.signals import Interrupted, StopRequest, stop_requests
 from maquette.training.state import State, check_same_run
 from maquette.training.watch import LossSum, MicroBatch, Watch, check_batch
@@ -118,7 +127,12 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.settings = settings = self.recipe.training
-        self.state = State.new(self.model, self.recipe, self.device)
+        self.coupled = self.task if isinstance(self.task, CoupledTask) else None
+        rates = {} if self.coupled is None else self.coupled.learning_rates(self.model)
+        self.state = State.new(self.model, self.recipe, self.device, rates=rates)
+        self.budget = Budget(self.device, settings.memory_budget)
+        self.piece: int | None = None
+        """Largest number of samples at once, known once the memory did not hold more."""
         self.schedule = schedule_for(settings, len(self.train))
         self.clock = Clock()
         self.watch = Watch(
@@ -192,20 +206,12 @@ class _Training:
     def train_epoch(self, request: StopRequest) -> None:
         """Train on what is left of the epoch under way."""
         state, optimizer, settings = self.state, self.state.optimizer, self.settings
-        device, save_every = self.device.torch_device, settings.checkpoint.every_steps
-        effective = settings.micro_batch * settings.accumulate
+        save_every, effective = settings.checkpoint.every_steps, settings.step_samples
         self.model.train()
         self.clock.start_epoch()
         for group in self._groups():
             state.step += 1
-            count: float | Tensor = 0.0
-            for batch in group:
-                batch = batch.to(device)
-                with autocast(self.device):
-                    total, samples = self.task.loss(self.model, batch)
-                self._watch_loss(MicroBatch(state.step, total.detach(), samples, batch.rows))
-                torch.autograd.backward(total * (self._scale / effective))
-                count = count + samples
+            count = self._backward(group)
 
             # These are the gradients of Σ loss / effective; wanted are those of Σ loss / count.
             gradients = optimizer.gradients()
@@ -213,6 +219,8 @@ class _Training:
                 torch._foreach_mul_(gradients, effective / count)
             if self._may_update(gradients, group):
                 optimizer.step(gradients, self.schedule(optimizer.steps))
+                if self.coupled is not None:
+                    self.coupled.after_update(self.model)
                 self.watch.updated(state.step, group)
                 if state.ema is not None:
                     state.ema.update()
@@ -257,19 +265,106 @@ class _Training:
         for callback in self.callbacks:
             callback.on_epoch_end(view)
 
+    def _backward(self, group: list[Batch]) -> float | Tensor:
+        """Add up the gradients of one optimiser step; return what its loss is a sum over.
+
+        Out of memory, it is tried again in pieces of half the size. The step stays the same.
+        """
+        device = self.device.torch_device
+        while True:
+            size = max(len(batch) for batch in group)
+            generators = device_random_state(device)
+            try:
+                with self.budget.watch() as excess:
+                    count = self._accumulate(group)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or size == 1:
+                    raise
+            else:
+                if excess:
+                    self._stay_within_budget(excess[0], size)
+                return count
+            # Only here, outside the handler, are the tensors free that its traceback held.
+            self.state.optimizer.zero_grad()
+            restore_device_random_state(generators, device)
+            self._halve(size, why="out of memory")
+            group = self._in_pieces(group)
+
+    def _halve(self, size: int, *, why: str) -> None:
+        """From now on, run at most half as many samples at once."""
+        release_memory(self.device.torch_device)
+        self.piece = (size + 1) // 2
+        self.progress.note(
+            f"{why} with {size} samples at once: going on with {self.piece}, "
+            f"still {self.settings.step_samples} per step"
+        )
+        self.folder.log(why, step=self.state.step, samples=size, from_now_on=self.piece)
+
+    def _stay_within_budget(self, taken: int, size: int) -> None:
+        """Halve the pieces of the steps to come, or say that the budget is too small."""
+        if size == 1:
+            raise RunError(
+                f"A step with a single sample at once takes {taken / 2**30:.2f} GiB, and "
+                f"training.memory_budget is {self.settings.memory_budget:g}. Allow more, or use a "
+                "smaller model or image size."
+            )
+        self._halve(size, why="over the memory budget")
+
+    def _accumulate(self, group: list[Batch]) -> float | Tensor:
+        """Run the pieces of a step forward and backward, and hand their losses to the watch."""
+        device, scale = self.device.torch_device, self._scale / self.settings.step_samples
+        step = self.state.step
+        count: float | Tensor = 0.0
+        seen: list[MicroBatch] = []
+        if self.coupled is not None:
+            total, number = coupled_backward(
+                self.coupled,
+                self.model,
+                group,
+                device=device,
+                autocast=lambda: autocast(self.device),
+                scale=scale,
+            )
+            seen.append(MicroBatch(step, total, number, torch.cat([b.rows for b in group])))
+        else:
+            for batch in group:
+                batch = batch.to(device)
+                with autocast(self.device):
+                    total, samples = self.task.loss(self.model, batch)
+                seen.append(MicroBatch(step, total.detach(), samples, batch.rows))
+                torch.autograd.backward(total * scale)
+        for micro in seen:
+            self._watch_loss(micro)
+            count = count + micro.count
+        return count
+
+    def _in_pieces(self, group: list[Batch]) -> list[Batch]:
+        """Cut what is too large for the memory, as found out on the way."""
+        if self.piece is None:
+            return group
+        return [piece for batch in group for piece in batch.pieces(self.piece)]
+
     def _groups(self) -> Iterator[list[Batch]]:
         """Yield the micro-batches of each optimiser step that is left in the epoch."""
-        epoch, batch_size = self.state.epoch + 1, self.settings.micro_batch
-        shuffled = permutation(len(self.train), seed=self.recipe.seed, epoch=epoch, purpose="order")
-        order = torch.from_numpy(shuffled)[self.state.position :]
+        epoch = self.state.epoch + 1
+        order = self._order(epoch)[self.state.position :]
         with untouched_random_state():
-            batches = iter(self.train.batches(order, batch_size, epoch=epoch))
+            batches = iter(self.train.batches(order, self.settings.micro_batch, epoch=epoch))
             batches = chain(list(islice(batches, 1)), batches)
-        while group := list(islice(batches, self.settings.accumulate)):
+        for group in step_groups(batches, self.settings.step_samples):
             if self.recipe.debug:
                 for batch in group:
                     check_batch(batch)
-            yield group
+            yield self._in_pieces(group)
+
+    def _order(self, epoch: int) -> Tensor:
+        """(n,) int64 positions of the training samples in the order of an epoch."""
+        if isinstance(self.train, StreamedSource):
+            order = self.train.epoch_order(epoch)
+            if order is not None:
+                return order
+        shuffled = permutation(len(self.train), seed=self.recipe.seed, epoch=epoch, purpose="order")
+        return torch.from_numpy(shuffled)
 
     @property
     def _scale(self) -> float:

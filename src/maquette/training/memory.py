@@ -33,6 +33,8 @@ SMALLEST_GROWTH = 1 / 64
 """Of the free room: less is noise (the process's memory grows in steps of its own)."""
 LARGEST_JUMP = 8
 """Times as many samples; by this the growth above stays in the room even if it is quadratic."""
+WORTHWHILE = 1.1
+"""Times as many samples: fewer more are not worth another step of the search."""
 MULTIPLE = 8
 """Larger batches are a multiple of this, which matrix kernels prefer."""
 
@@ -112,7 +114,8 @@ def find_batch_size(
     probes, lines, ceiling = [Probe(smallest, taken)], [_line(smallest, taken)], largest
     while True:
         size = min(_propose(probes, idle=idle, budget=budget, careful=careful), ceiling)
-        if size <= probes[-1].batch_size:
+        last = probes[-1].batch_size
+        if size <= last or size < WORTHWHILE * _rounded(last):
             break
         taken = _measure(try_step, size, peak, release)
         lines.append(_line(size, taken))

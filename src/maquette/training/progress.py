@@ -47,6 +47,14 @@ class Progress:
             self._live.stop()
             self._live = None
 
+    def note(self, text: str) -> None:
+        """Print a line of its own, above the live one if there is one."""
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        else:
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
     def describe(self, view: View, *, ended: bool = False) -> str:
         """Return the line for a person: "epoch 3/50  loss 0.4121  valid/accuracy 0.9130  …"."""
         parts = [f"epoch {view.epoch}/{view.epochs}", f"loss {view.train_loss:.4f}"]

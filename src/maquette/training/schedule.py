@@ -37,7 +37,7 @@ class Schedule:
 def schedule_for(training: Training, num_samples: int) -> Schedule:
     """Return the schedule of a recipe over `num_samples` training samples."""
     micro_batches = len(batch_slices(num_samples, training.micro_batch))
-    steps_per_epoch = math.ceil(micro_batches / training.accumulate)
+    steps_per_epoch = math.ceil(micro_batches * training.micro_batch / training.step_samples)
     return Schedule(
         shape=training.schedule,
         peak=training.learning_rate,

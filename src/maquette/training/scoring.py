@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette.device import Device
-from maquette.tasks.base import Source, Task
+from maquette.tasks.base import CoupledTask, Source, Task
 from maquette.training.precision import autocast
 
 
@@ -60,7 +60,10 @@ def score(
     all_outputs, all_targets = torch.cat(outputs).cpu(), torch.cat(targets).cpu()
     accumulator = task.metrics(preprocessor)
     accumulator.update(all_outputs, all_targets)
-    return Scores(all_outputs, all_targets, {"loss": loss, **accumulator.compute()})
+    metrics = {"loss": loss, **accumulator.compute()}
+    if isinstance(task, CoupledTask):
+        metrics |= task.readings(model, all_outputs, all_targets)
+    return Scores(all_outputs, all_targets, metrics)
 
 
 @contextmanager

@@ -71,6 +71,25 @@ def restore_random_state(state: dict[str, Any], tensors: dict[str, Tensor]) -> N
         torch.mps.set_rng_state(tensors["mps"])
 
 
+def device_random_state(device: torch.device) -> list[Tensor]:
+    """Return what dropout on `device` draws from: the CPU's generator and the device's own."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    if device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def restore_device_random_state(states: list[Tensor], device: torch.device) -> None:
+    """Go back to what `device_random_state` returned."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+    if device.type == "mps":
+        torch.mps.set_rng_state(states[1])
+
+
 @contextmanager
 def untouched_random_state() -> Iterator[None]:
     """Undo what the block draws from PyTorch's CPU generator.

@@ -48,14 +48,22 @@ class State:
     """Samples learned from in `train_seconds`."""
 
     @classmethod
-    def new(cls, model: nn.Module, recipe: Recipe, device: Device) -> State:
-        """Return the state before the first step."""
+    def new(
+        cls,
+        model: nn.Module,
+        recipe: Recipe,
+        device: Device,
+        *,
+        rates: Mapping[str, float] | None = None,
+    ) -> State:
+        """Return the state before the first step; `rates` are factors of the learning rate."""
         training = recipe.training
         optimizer = Optimizer(
             model,
             name=training.optimizer,
             weight_decay=training.weight_decay,
             momentum=training.momentum,
+            rates=rates,
         )
         ema = None if training.ema_decay is None else Ema(model, training.ema_decay)
         return cls(model, optimizer, ema, LossScaler() if device.precision == "fp16" else None)

@@ -24,6 +24,7 @@ from maquette.recipe.schema import SplitRule, Training
 from maquette.tasks.augment import Augmenter
 from maquette.tasks.base import Batch, Json, MetricAccumulator, Predictions, Splits
 from maquette.tasks.class_weights import balanced_weights
+from maquette.tasks.image_profile import LUMA
 from maquette.tasks.pixels import Colour, measure_colours
 from maquette.tasks.vision.data import ImageSamples, load_images, load_labelled
 from maquette.tasks.vision.models import VisionModel, build_model
@@ -33,7 +34,7 @@ from maquette.tasks.vision.preprocess import (
     IMAGENET_STD,
     ImagePreprocessor,
 )
-from maquette.tasks.vision.profile import LUMA, image_profile
+from maquette.tasks.vision.profile import image_profile
 from maquette.tasks.vision.source import ImageSource
 from maquette.tasks.vision.weights import load_weights
 
