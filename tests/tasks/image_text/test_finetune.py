@@ -21,6 +21,7 @@ from maquette.tasks.image_text.finetune import (
     prepare_model,
     wise_ft,
 )
+from maquette.training.optim import Optimizer, decayed_parameters
 
 TEXT: dict[str, Any] = {
     "text_width": 16,
@@ -355,6 +356,18 @@ def test_layer_rates_of_additions_are_those_of_their_blocks() -> None:
 
 def test_without_decay_all_rates_are_one() -> None:
     assert set(layer_rates(clip(), 1.0).values()) == {1.0}
+
+
+def test_the_optimiser_takes_the_rates_and_decays_no_table_and_no_temperature() -> None:
+    model = clip()
+    Optimizer(model, name="adamw", weight_decay=0.1, rates=layer_rates(model, 0.5))
+    matrices = {name for name, p in model.named_parameters() if p.ndim > 1}
+    assert matrices - decayed_parameters(model) == {
+        "positional_embedding",
+        "token_embedding.weight",
+        "visual.positional_embedding",
+    }
+    assert decayed_parameters(model) < matrices
 
 
 def states() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
