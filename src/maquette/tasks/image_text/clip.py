@@ -71,7 +71,7 @@ class SelfAttention(nn.Module):
             k, v = self._heads(self._project(x_BTD, "kv"), 2)
             mask = up_to(read_B, x_BTD.shape[1]) if is_causal else None
             mixed = attention(q, k, v, mask=mask, impl=self.impl)
-        merged_BTD = mixed.transpose(1, 2).reshape(x_BTD.shape[0], -1, width)
+        merged_BTD = mixed.transpose(1, 2).flatten(2)
         result: Tensor = self.out_proj(merged_BTD)
         return result
 
@@ -91,8 +91,9 @@ class SelfAttention(nn.Module):
 
     def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, T, parts · D) -> `parts` tensors (B, A, T, D / A), each contiguous."""
-        batch, length, _ = projected.shape
-        split = projected.view(batch, length, parts, self.num_heads, -1)
+        batch, length, width = projected.shape
+        head_width = width // parts // self.num_heads
+        split = projected.view(batch, length, parts, self.num_heads, head_width)
         return split.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
 

@@ -98,8 +98,9 @@ class AttentionPool2d(nn.Module):
 
     def _heads(self, projected: Tensor) -> Tensor:
         """(B, T, D) -> (B, A, T, D / A), contiguous."""
-        batch, length, _ = projected.shape
-        return projected.view(batch, length, self.num_heads, -1).transpose(1, 2).contiguous()
+        batch, length, width = projected.shape
+        split = projected.view(batch, length, self.num_heads, width // self.num_heads)
+        return split.transpose(1, 2).contiguous()
 
 
 class ModifiedResNet(nn.Module):
