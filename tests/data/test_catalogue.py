@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +14,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,8 +23,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maquette.data.catalogue import CATALOGUE, DataSet, materialise, resolve, unpack
+from maquette.data import catalogue as module
+from maquette.data.catalogue import CATALOGUE, home_of, is_here, materialise, resolve, unpack
+from maquette.data.catalogue_file import DataSet
 from maquette.errors import DataError, RunError, UsageError
+from maquette.files import cache_folder, held
 
 DATA_MIRROR = os.environ.get("MAQUETTE_DATA_MIRROR")
 needs_mirror = pytest.mark.skipif(not DATA_MIRROR, reason="MAQUETTE_DATA_MIRROR is not set")
@@ -82,7 +89,8 @@ def test_unknown_name_lists_the_catalogue():
         resolve("catalogue:penguin")
     assert str(error.value) == (
         "Unknown data set 'penguin'. Did you mean 'penguins'? Available: adult, "
-        "california_housing, digits, penguins, sign_digits, wine_quality."
+        "california_housing, clip_vocab, coco_captions_mini, deeppcb_patches, digits, "
+        "openstax_figures, penguins, pneumoniamnist, sign_digits, wine_quality."
     )
 
 
@@ -117,7 +125,9 @@ def test_no_mirror_names_the_variable_the_file_and_its_checksum(
         "Set MAQUETTE_DATA_MIRROR to a folder or an http(s) address that holds "
         "tabular/penguins_train.csv "
         "(sha256 ed87b5df3647fd28ab269b6558ce05f94216a08dbf8b4cb84ecdeb44870c21c1, 43670 bytes; "
-        "GitHub allisonhorst/palmerpenguins, penguins_raw.csv (80 % of the rows); licence CC0)."
+        "GitHub allisonhorst/palmerpenguins, penguins_raw.csv (80 % of the rows); licence CC0). "
+        "It is not on the open internet; it was made so: from inst/extdata/penguins_raw.csv of the "
+        "repository; about 80 % of the rows were drawn by a hash of the row number."
     )
 
 
@@ -137,7 +147,7 @@ def test_wrong_bytes_are_refused_and_not_kept(mirror: Path, tmp_path: Path, cont
     put(mirror, content)
     with pytest.raises(DataError, match=r"is not the file the catalogue knows: sha256 .* expected"):
         materialise("toy", data_set_of(b"a,b\n1,2\n"))
-    assert everything_in(tmp_path / "cache") == []
+    assert everything_in(tmp_path / "cache/data") == []
 
 
 def test_http_mirror(mirror: Path, server: str, monkeypatch: pytest.MonkeyPatch):
@@ -169,6 +179,95 @@ def test_cache_that_cannot_be_made_names_the_variable(
     monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path / "occupied"))
     with pytest.raises(RunError, match="choose another cache folder with MAQUETTE_CACHE=FOLDER"):
         materialise("digits", CATALOGUE["digits"])
+
+
+def test_without_a_mirror_a_file_comes_from_its_own_address(
+    mirror: Path, server: str, monkeypatch: pytest.MonkeyPatch
+):
+    put(mirror, b"a,b\n1,2\n", "elsewhere.csv")
+    monkeypatch.delenv("MAQUETTE_DATA_MIRROR")
+    data_set = replace(data_set_of(b"a,b\n1,2\n"), url=f"{server}/elsewhere.csv")
+    path = materialise("toy", data_set)
+    assert (path.name, path.read_bytes()) == ("table.csv", b"a,b\n1,2\n")
+
+
+def test_what_an_interrupted_attempt_received_is_continued(mirror: Path, tmp_path: Path):
+    put(mirror, b"0123456789")
+    data_set = data_set_of(b"0123456789")
+    home = home_of("toy", data_set)
+    home.parent.mkdir(parents=True)
+    part = home.with_name(f".{home.name}.part")
+    part.write_bytes(b"0123")
+    assert materialise("toy", data_set).read_bytes() == b"0123456789"
+    assert not part.exists()
+
+
+def test_a_broken_connection_says_what_is_here(mirror: Path, monkeypatch: pytest.MonkeyPatch):
+    data_set = data_set_of(b"0123456789")
+    home = home_of("toy", data_set)
+    home.parent.mkdir(parents=True)
+    part = home.with_name(f".{home.name}.part")
+    part.write_bytes(b"0123")
+    with pytest.raises(DataError) as error:
+        materialise("toy", data_set)
+    assert str(error.value).endswith(
+        f"(sha256 {data_set.sha256}). 4 of 10 bytes are here; run again for the rest."
+    )
+    assert part.read_bytes() == b"0123"
+
+
+def test_another_process_may_have_brought_it(mirror: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two processes ask at once: the second waits at the lock and finds the file there."""
+    put(mirror, b"a,b\n1,2\n")
+    data_set = data_set_of(b"a,b\n1,2\n")
+    path = materialise("toy", data_set)
+    answers = iter([False, True])
+    monkeypatch.setattr(module, "is_here", lambda *_: next(answers))
+    monkeypatch.setenv("MAQUETTE_DATA_MIRROR", "/nowhere")
+    assert materialise("toy", data_set) == path
+
+
+def test_a_lock_that_stays_held_is_named(mirror: Path, monkeypatch: pytest.MonkeyPatch):
+    put(mirror, b"x")
+    data_set = data_set_of(b"x")
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    lock = cache_folder("locks") / f"{home_of('toy', data_set).name}.lock"
+    lock.parent.mkdir(parents=True)
+    with held(lock, patience=1), pytest.raises(RunError) as error:
+        materialise("toy", data_set)
+    assert str(error.value) == (
+        f"Another process has been fetching toy-{data_set.sha256[:12]} for 0 minutes; wait for it "
+        "to end and run again."
+    )
+
+
+def test_a_cache_without_room_for_locks(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put(mirror, b"x")
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with pytest.raises(RunError) as error:
+        materialise("toy", data_set_of(b"x"))
+    assert re.fullmatch(
+        r"Could not write .*/locks/toy-.*\.lock: Not a directory\. Choose another cache folder "
+        r"with MAQUETTE_CACHE=FOLDER\.",
+        str(error.value),
+    )
+
+
+def test_a_goal_that_cannot_be_written(mirror: Path, tmp_path: Path):
+    put(mirror, b"x")
+    data_set = data_set_of(b"x")
+    home_of("toy", data_set).parent.mkdir(parents=True)
+    home_of("toy", data_set).write_text("a file where the folder belongs")
+    with pytest.raises(RunError) as error:
+        materialise("toy", data_set)
+    assert re.fullmatch(
+        r"Could not write .*/table\.csv: .*\. Choose another cache folder with "
+        r"MAQUETTE_CACHE=FOLDER\.",
+        str(error.value),
+    )
+    assert everything_in(tmp_path / "cache/data") == [home_of("toy", data_set).name]
 
 
 def zip_of(path: Path, members: dict[str, bytes]) -> bytes:
@@ -234,6 +333,12 @@ def test_digits_are_the_scans_of_scikit_learn(mirror: Path):
     np.testing.assert_array_equal(np.round(pixels * (16 / 255)), digits.images)
 
 
+def test_digits_of_another_scikit_learn_are_refused(mirror: Path, tmp_path: Path):
+    with pytest.raises(DataError, match=r"expected 0{64}; reinstall scikit-learn\."):
+        materialise("digits", replace(CATALOGUE["digits"], sha256="0" * 64))
+    assert everything_in(tmp_path / "cache") == []
+
+
 SLOW_FILL = """
 import sys, time
 from pathlib import Path
@@ -286,10 +391,18 @@ def test_reading_the_catalogue_imports_nothing_heavy():
 def test_every_entry_is_in_the_mirror(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path))
     path = resolve(f"catalogue:{name}")
+    assert is_here(name, CATALOGUE[name])
     assert path.stat().st_size > 1000
-    rows = int(CATALOGUE[name].about.split()[0])
-    with path.open(encoding="utf-8") as file:
-        assert sum(1 for _ in file) == rows + 1
+    count = int(CATALOGUE[name].about.split()[0])
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            assert len(arrays["train_images"]) + len(arrays["val_images"]) == count
+    elif path.suffix == ".gz":
+        with gzip.open(path) as packed:
+            assert sum(1 for _ in packed) == count
+    else:
+        with path.open(encoding="utf-8") as file:
+            assert sum(1 for _ in csv.reader(file)) == count + 1
 
 
 @pytest.mark.data

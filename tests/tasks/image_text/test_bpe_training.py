@@ -63,6 +63,15 @@ def test_first_merges_by_hand():
     ]
 
 
+def test_a_pair_that_became_rarer_waits_for_its_turn():
+    # a+b 10 times, b+c</w> 9 times; joining the first leaves only 4 of the second.
+    captions = ["abq " * 5, "abc " * 5, "xbc " * 4]
+    learned = learn_merges(captions, num_merges=9)
+    assert learned[:3] == [("a", "b"), ("ab", "c</w>"), ("ab", "q</w>")]
+    assert learned == by_counting_anew(captions, 9)
+    assert ("b", "c</w>") in learned[3:]
+
+
 def test_equals_counting_anew():
     learned = learn_merges(CAPTIONS, num_merges=60)  # of which only 20 pairs come twice
     assert learned == by_counting_anew(CAPTIONS, 60)
