@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from maquette.evaluation.checks import Floats, Integers
 from maquette.evaluation.zero_shot import unit
 
-MAX_PAIRS = 400
-"""Pairs on a map; of more, an even sample. t-SNE of 800 points takes some seconds."""
+MAX_PAIRS = 250
+"""Pairs on a map; of more, an even sample. t-SNE of 500 points takes a few seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
