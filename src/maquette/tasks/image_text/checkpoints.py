@@ -139,7 +139,7 @@ def read_clip(source: str | Path, *, activation: str | None = None) -> ClipCheck
         },
         report=(
             f"{source}: {family} format, {len(state)} tensors of {' and '.join(kinds)}",
-            f"architecture: {known or 'of its own'} ({_describe(config)})",
+            f"architecture: {known or 'of its own'}: {_describe(config)}",
             *lines,
             *([f"not weights, left out: {', '.join(left_out)}"] if left_out else []),
         ),
@@ -165,15 +165,11 @@ def _settings(folder: Path, family: Family) -> Settings | None:
 
 
 def _describe(config: ClipConfig) -> str:
-    vision = (
-        f"ViT with patches of {config.patch_size}, {config.vision_layers} blocks"
-        if config.vision == "vit"
-        else f"ResNet with {config.vision_layers} blocks"
-    )
+    kind = f"ViT (patch {config.patch_size}" if config.vision == "vit" else "ResNet (stride 32"
     return (
-        f"{vision}, width {config.vision_width}, images of {config.image_size}; text width "
-        f"{config.text_width}, {config.text_layers} blocks, {config.vocab_size} tokens; features "
-        f"of {config.embed_dim}"
+        f"{kind}, blocks {config.vision_layers}, width {config.vision_width}, image "
+        f"{config.image_size}), text (blocks {config.text_layers}, width {config.text_width}, "
+        f"tokens {config.vocab_size}, length {config.context_length}), features {config.embed_dim}"
     )
 
 
