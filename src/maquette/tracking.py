@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from maquette.recipe import Recipe
 from maquette.runs import RunFolder
-from maquette.track.mirror import mirror_run
+from maquette.track.mirror import mirror_run, plain_key
 from maquette.track.registry import register
 
 
@@ -23,15 +23,22 @@ def mirror_and_register(folder: RunFolder, *, name: str | None, register_model: 
         TrackingError: the store cannot be used; the run folder is as it was.
     """
     recipe, summary = folder.recipe(), folder.summary()
+    tags = {"task": summary["task"], "model": summary["model"], **_tags(summary)}
+    figures = folder.path / "figures"
     run_id = mirror_run(
         folder.path,
         experiment=recipe.tracking.experiment,
         run_name=folder.path.name,
         params=dict(_flatten(recipe)),
         history=_history(folder),
-        metrics=summary["metrics"],
-        tags={"task": summary["task"], "model": summary["model"]},
-        artifacts=[folder.recipe_file, folder.report_file, folder.summary_file],
+        metrics={**summary["metrics"], **_system(summary)},
+        tags=tags,
+        artifacts=[
+            folder.recipe_file,
+            folder.report_file,
+            folder.summary_file,
+            *([figures] if figures.is_dir() else []),
+        ],
     )
     if not register_model:
         return f"tracked as MLflow run {run_id}"
@@ -40,10 +47,20 @@ def mirror_and_register(folder: RunFolder, *, name: str | None, register_model: 
         name=name or recipe.name,
         run_id=run_id,
         metrics=summary["metrics"],
-        tags={"run": folder.path.name, "task": summary["task"]},
+        tags={"run": folder.path.name, **tags},
         runs_dir=folder.path.parent,
     )
     return f"registered as {version}"
+
+
+def _tags(summary: Mapping[str, Any]) -> dict[str, str]:
+    """What the run says of itself: domain, base model, loss, dataset_sha256, …; may be absent."""
+    return {plain_key(name): str(value) for name, value in summary.get("tags", {}).items()}
+
+
+def _system(summary: Mapping[str, Any]) -> dict[str, float]:
+    """What the run took: memory, samples per second, …; may be absent."""
+    return {f"system/{name}": float(v) for name, v in summary.get("system", {}).items()}
 
 
 def _flatten(recipe: Recipe) -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from maquette.evaluation.metrics import SMALLER_IS_BETTER
 from maquette.evaluation.plain_page import (
     Block,
     colour,
+    folded,
     keys,
     notice,
     plots,
@@ -24,6 +25,11 @@ from maquette.evaluation.svg import metric_value, number
 ABSENT = "–"
 MAX_PLOTS = 8
 """Metrics and curves that are drawn; the tables hold all."""
+HEADLINES = (
+    "mean_recall", "image_to_text_r1", "text_to_image_r1", "image_to_text_r5", "text_to_image_r5",
+    "accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "rmse", "mae", "r2", "ece", "loss",
+)  # fmt: skip
+"""Drawn first, in this order; the first one that the runs have is named at the top."""
 NOT_DRAWN = ("epoch", "step", "seconds", "samples_per_second")
 """Columns of metrics.csv that are no curves to learn from."""
 
@@ -72,14 +78,18 @@ def write_comparison(path: Path, data: Compared) -> None:
             id="runs",
             heading="Runs",
             lead="What each run was.",
-            content=[_legend(data), table([["", *data.letters], *_rows(data.facts)])],
+            content=[_legend(data), table([["", *data.letters], *_rows(data.facts, longest=20)])],
         ),
         Block(
             id="metrics",
             heading="Metrics",
             lead="Lines are intervals, where a run has them. A star: the intervals of the "
             "run and of the first one do not even touch.",
-            content=[_luck(data), plots(_metric_plots(data)), _metric_table(data)],
+            content=[
+                _luck(data),
+                plots(_metric_plots(data)),
+                folded("All metrics", _metric_table(data)),
+            ],
         ),
     ]
     if len(data.domain_names) > 1:
@@ -117,8 +127,12 @@ def _legend(data: Compared) -> str:
     return keys([(colour(index), name) for index, name in enumerate(names)])
 
 
-def _rows(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
-    return [[name, *values] for name, values in pairs]
+def _rows(pairs: Sequence[tuple[str, tuple[str, ...]]], *, longest: int = 60) -> list[list[str]]:
+    """Return table rows; of long values the end is shown, which says more about a path."""
+    return [
+        [name, *(v if len(v) <= longest else f"…{v[-longest + 1 :]}" for v in values)]
+        for name, values in pairs
+    ]
 
 
 def _luck(data: Compared) -> str:
@@ -140,7 +154,7 @@ def _metric_plots(data: Compared) -> list[str]:
             title=metric.name,
             note="smaller is better" if _smaller_is_better(metric.name) else "larger is better",
         )
-        for metric in data.metrics[:MAX_PLOTS]
+        for metric in _headlines(data.metrics)
     ]
 
 
@@ -157,11 +171,26 @@ def _metric_table(data: Compared) -> str:
 def _differences(metric: MetricValues) -> list[str]:
     base = metric.values[0]
     return [
-        ABSENT
-        if value is None or base is None
-        else f"{'+' if value >= base else ''}{number(value - base)}{' *' if clear else ''}"
+        ABSENT if value is None or base is None else _signed(value - base) + " *" * clear
         for value, clear in zip(metric.values[1:], metric.is_clear[1:], strict=True)
     ]
+
+
+def _signed(difference: float) -> str:
+    if abs(difference) < 1e-9:  # the same number, added up in another order
+        return "0"
+    return f"{'+' if difference > 0 else ''}{number(difference)}"
+
+
+def _headlines(metrics: Sequence[MetricValues]) -> list[MetricValues]:
+    """Return what to draw: test metrics, those of HEADLINES first."""
+    test = [metric for metric in metrics if metric.name.startswith("test/")] or list(metrics)
+    return sorted(test, key=lambda metric: _rank(metric.name))[:MAX_PLOTS]
+
+
+def _rank(name: str) -> int:
+    last = name.rpartition("/")[2]
+    return HEADLINES.index(last) if last in HEADLINES else len(HEADLINES)
 
 
 def _domain_block(data: Compared) -> Block:
@@ -181,14 +210,15 @@ def _domain_block(data: Compared) -> Block:
             title=name,
             note="mean over runs",
         )
-        for name, means in data.domain_means[:MAX_PLOTS]
+        for name, means in sorted(data.domain_means, key=lambda pair: _rank(pair[0]))[:MAX_PLOTS]
+        if name.startswith("test/")
     ]
     return Block(
         id="domains",
         heading="Domains",
         lead="Means over the runs of a domain. Each domain has data of its own, so the columns say "
         "how hard a domain is, not which one is better.",
-        content=[plots(drawn), table([["", *counts], *rows])],
+        content=[plots(drawn), folded("All metrics", table([["", *counts], *rows]))],
     )
 
 
@@ -215,10 +245,11 @@ def _curves(data: Compared) -> list[str]:
 
 
 def _verdict(data: Compared) -> str:
-    """Say which run is best by the first metric."""
-    if not data.metrics:
-        return "No metric to compare."
-    metric = data.metrics[0]
+    """Say which run is best on the validation split: the test split is not to choose by."""
+    valid = [metric for metric in data.metrics if metric.name.startswith("valid/")]
+    if not valid:
+        return "The runs have no validation metric to choose by."
+    metric = min(valid, key=lambda metric: _rank(metric.name))
     known = [
         (value, letter)
         for value, letter in zip(metric.values, data.letters, strict=True)
@@ -226,7 +257,7 @@ def _verdict(data: Compared) -> str:
     ]
     choose = min if _smaller_is_better(metric.name) else max
     value, letter = choose(known, key=lambda pair: pair[0])
-    return f"Best {metric.name}: {metric_value(value)}, run {letter}."
+    return f"Run {letter} has the best {metric.name}: {metric_value(value)}."
 
 
 def _smaller_is_better(name: str) -> bool:

@@ -93,6 +93,11 @@ def _cell(tag: str, content: str, column: int, text_columns: Sequence[int], more
     return f"<{tag}{' ' + more if more else ''}{style}>{escape(content)}</{tag}>"
 
 
+def folded(heading: str, content: str) -> str:
+    """Hide HTML until the reader opens it."""
+    return f"<details><summary>{escape(heading)}</summary>{content}</details>"
+
+
 def code(name: str, content: str) -> str:
     """Show text to be copied; `name` is unique in the page."""
     return (

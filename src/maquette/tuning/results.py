@@ -130,9 +130,7 @@ def _notes(given: Recipe, trials: Sequence[Trial], best: Trial, space: Space) ->
         notes.append(f"{len(failed)} trials failed; the last said: {failed[-1].reason}")
     for key, values in space.items():
         if isinstance(values, Span) and values.is_edge(best.values[key]):
-            notes.append(
-                f"The best {key} lies at the edge of its range; a wider one may hold more."
-            )
+            notes.append(f"The best {key} lies at the edge of its range.")
     return notes
 
 
