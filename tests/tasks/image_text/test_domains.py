@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,19 @@ def test_all_mistakes_are_told_at_once(write):
 def test_the_files_are_part_of_the_package():
     assert FOLDER.is_dir()
     assert FOLDER.parent == Path(read_domain.__code__.co_filename).parent
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "losses.md"
+
+
+def test_the_documentation_lists_the_domains_and_its_example_is_one(write):
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name in domain_names():
+        domain = read_domain(name)
+        mirrored = "yes" if domain.augmentation.horizontal_flip else "n"
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert f"| `{domain.loss.name}` | {mirrored}" in row
+    example = text[text.index("name: weld") : text.rindex("```")]
+    assert read_domain(write(example)).metrics == ("mean_recall", "balanced_accuracy")
+    for shown in re.findall(r"`(\w+:\w+)`", text):
+        assert read_domain(shown).prompts

@@ -128,6 +128,18 @@ def test_checking_does_not_import_torch():
     assert "Unknown loss 'mine'" in done.stdout
 
 
+def test_the_documentation_has_the_same_numbers():
+    text = (Path(__file__).parents[3] / "docs" / "losses.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    for loss, known in PARAMETERS.items():
+        assert any(row.startswith(f"| `{loss}` |") for row in rows), loss
+        for name, each in known.items():
+            assert (
+                f"| `{loss}` | `{name}` | {each.default:g} | {each.least:g} to {each.most:g} "
+                f"| {each.low:g} to {each.high:g} |"
+            ) in rows
+
+
 # The start of the temperature.
 
 
