@@ -99,7 +99,8 @@ def _agrees(
     try:
         error = error_of()
     except (RuntimeError, TypeError, NotImplementedError) as problem:
-        lines.append(f"{what}, {precision}: failed, {str(problem).splitlines()[0]}")
+        reason = (str(problem) or type(problem).__name__).splitlines()[0]
+        lines.append(f"{what}, {precision}: failed, {reason}")
         return False
     # A NaN is not below the tolerance either.
     agrees = error <= TOLERANCE[precision]

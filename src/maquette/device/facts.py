@@ -10,6 +10,8 @@ from maquette.device.choose import Device, choose_device, cpu_count
 from maquette.device.memory import GIB, available_memory, memory_budget
 from maquette.device.selftest import self_test
 
+CPU_FACTS = Path("/proc/cpuinfo")
+
 
 def describe() -> dict[str, str]:
     """Return what a reader needs to repeat a number: hardware, precision, threads, versions."""
@@ -63,8 +65,8 @@ def _gpu(device: Device) -> dict[str, str]:
         return {}
     facts = {
         "chip": f"{chip.name}, generation M{chip.generation} {chip.tier}",
-        "unified memory": f"{chip.memory / GIB:.1f} GiB",
-        "macos": ".".join(map(str, chip.macos)),
+        "unified memory": f"{chip.memory / GIB:.1f} GiB" if chip.memory else "unknown",
+        "macos": ".".join(map(str, chip.macos)) if chip.macos != (0, 0) else "unknown",
     }
     if chip.is_translated:
         facts["rosetta"] = "this Python is an Intel one, which cannot use MPS: install an arm64 one"
@@ -73,7 +75,7 @@ def _gpu(device: Device) -> dict[str, str]:
 
 def _processor_name() -> str:
     try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+        with CPU_FACTS.open(encoding="utf-8") as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()
