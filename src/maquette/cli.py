@@ -136,14 +136,24 @@ def evaluate(
         typer.Option(help="Other labelled data in the form of the training data."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="image_text: sides of the images to measure at: 48,64,96."),
+    ] = None,
 ) -> None:
     """Measure a bundle on a split of its own data, or on other labelled data; prints JSON.
 
     Example: maquette evaluate runs/20260101T120000-iris-a1b2c3 --split valid
     """
-    from maquette.lifecycle import evaluate as evaluate_bundle
+    if sizes is None:
+        from maquette.lifecycle import evaluate as evaluate_bundle
 
-    print(json.dumps(evaluate_bundle(bundle, data=data, split=split), indent=2))
+        print(json.dumps(evaluate_bundle(bundle, data=data, split=split), indent=2))
+        return
+    from maquette.lifecycle import evaluate_at_sizes
+
+    found = evaluate_at_sizes(bundle, _sides(sizes), data=data, split=split)
+    print(json.dumps(found, indent=2))
 
 
 @app.command()
@@ -322,6 +332,22 @@ def data_get(
 
 
 @app.command()
+def export(
+    bundle: Annotated[str, typer.Argument(help="A bundle, a run folder, or models:/NAME@ALIAS.")],
+    output: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+) -> None:
+    """Write an image-text bundle in the Hugging Face format, which transformers loads.
+
+    Example: maquette export runs/20260101T120000-figures-a1b2c3 --output clip
+    """
+    from maquette.exporting import export_bundle
+    from maquette.lifecycle import locate
+
+    for line in export_bundle(locate(bundle), output):
+        print(line)
+
+
+@app.command()
 def doctor() -> None:
     """Print what this machine is and whether it computes right: device, memory, versions.
 
@@ -333,6 +359,14 @@ def doctor() -> None:
     width = max(map(len, facts))
     for name, fact in facts.items():
         print(f"{name:<{width}}  {fact}")
+
+
+def _sides(text: str) -> list[int]:
+    """Read "48,64,96"."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--sizes is {text!r}, expected sides in pixels: 48,64,96.") from None
 
 
 def _version(value: bool) -> None:

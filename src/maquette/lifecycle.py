@@ -239,17 +239,47 @@ def evaluate(
         UsageError: there is no such split.
         DataError: the data cannot be used.
     """
+    loaded, samples = _samples_of(bundle, data=data, split=split)
+    task = loaded.task_object
+    source = task.prepare(samples, loaded.preprocessor, augment=False)
+    scores = score(task, loaded.preprocessor, loaded.model, source, device=loaded.device)
+    return scores.metrics
+
+
+def evaluate_at_sizes(
+    bundle: str | Path, sizes: Sequence[int], *, data: str | None = None, split: str = "test"
+) -> list[dict[str, Any]]:
+    """Measure an image-text bundle with images of several sizes: [{size, metrics}, …].
+
+    Raises:
+        UsageError: no such split, another task, or a size that the patches do not divide.
+        DataError: the data cannot be used.
+    """
+    from maquette.pair_outcome import evaluate_sizes
+    from maquette.tasks.image_text.task import ImageTextTask
+
+    loaded, samples = _samples_of(bundle, data=data, split=split)
+    task = loaded.task_object
+    if not isinstance(task, ImageTextTask):
+        raise UsageError(
+            f"{bundle} is a model of task {loaded.task!r}, whose inputs have one size; "
+            "leave --sizes out."
+        )
+    found = evaluate_sizes(
+        task, loaded.preprocessor, loaded.model, samples, sizes, device=loaded.device
+    )
+    return [{"size": one.size, "metrics": dict(one.metrics)} for one in found]
+
+
+def _samples_of(bundle: str | Path, *, data: str | None, split: str) -> tuple[Bundle, Any]:
+    """Load a bundle and what it is measured on."""
     if split not in ("train", "valid", "test"):
         raise UsageError(f"There is no split {split!r}; the splits are train, valid and test.")
     loaded = load(bundle)
     task = loaded.task_object
     if data is not None:
-        samples = task.load_labelled(data, loaded.preprocessor)
-    else:
-        samples = getattr(task.load(), split)
-    source = task.prepare(samples, loaded.preprocessor, augment=False)
-    scores = score(task, loaded.preprocessor, loaded.model, source, device=loaded.device)
-    return scores.metrics
+        return loaded, task.load_labelled(data, loaded.preprocessor)
+    return loaded, getattr(task.load(), split)
 
 
 def predict_file(bundle: str | Path, source: Path, output: Path) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from maquette.tasks.image_text.classes import prepared_prompts
 from maquette.tasks.image_text.data import ImageTextSamples
 from maquette.tasks.image_text.model import PairModel
 from maquette.tasks.image_text.preprocess import ImageTextPreprocessor
+from maquette.tasks.image_text.resolution import check_sizes
 from maquette.tasks.image_text.task import ImageTextTask
 from maquette.training.scoring import Scores, score
 
@@ -138,14 +140,19 @@ def pair_facts(task: ImageTextTask, outcome: PairOutcome, splits: Splits[ImageTe
 
 def evaluate_sizes(
     task: ImageTextTask,
-    preprocessor: ImageTextPreprocessor,
-    model: PairModel,
+    preprocessor: Any,
+    model: Any,
     samples: ImageTextSamples,
     sizes: Sequence[int],
     *,
     device: Device,
 ) -> list[SizeScore]:
-    """Score one split with images of several sizes, the smallest first."""
+    """Score one split with images of several sizes, the smallest first.
+
+    Raises:
+        UsageError: a size that the patches do not divide.
+    """
+    check_sizes(sizes, model.clip.config.stride)
     found = []
     for size in sorted(set(sizes)):
         source = task.prepare_at(samples, preprocessor, size=size)

@@ -18,6 +18,9 @@ from maquette.training.precision import autocast
 
 SMALLEST = 2
 """Samples of a probe: batch normalisation and contrastive losses need two."""
+LEAST_STEPS = 10
+"""Optimiser steps per epoch that are left however much memory there is: a batch of all samples
+would fit a small data set, and learn little from it."""
 
 
 def measured_recipe(
@@ -41,7 +44,8 @@ def measured_recipe(
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
     )
-    largest = min(len(source), settings.effective_batch or len(source))
+    largest = settings.effective_batch or max(SMALLEST, len(source) // LEAST_STEPS)
+    largest = min(largest, len(source))
 
     def step(size: int) -> None:
         batch = _batch(source, size).to(device.torch_device)

@@ -67,6 +67,12 @@ def _refuse_misfit(recipe: Recipe, setup: Setup) -> None:
             "finetune.wise_ft averages old and new weights, so it needs a checkpoint to start "
             "from: set model.architecture.weights, or wise_ft: false."
         )
+    if setup.finetune.wise_ft and setup.data.tokenizer != "auto":
+        raise UsageError(
+            f"finetune.wise_ft averages old and new weights, but with the tokenizer "
+            f"{setup.data.tokenizer} the old token embeddings mean other words; use "
+            "data.image_text.tokenizer: auto, or wise_ft: false."
+        )
     if setup.finetune.method in ("lit", "lora") and weights is None:
         raise UsageError(
             f"finetune.method is {setup.finetune.method!r}, which keeps the weights of a "

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maquette.data.images import encode_png
 from maquette.device import available_memory, choose_device
+from maquette.errors import UsageError
 from maquette.evaluation.retrieval import RetrievalMetrics
 from maquette.nn.attention_choice import choose_attention
 from maquette.recipe import Recipe
@@ -30,7 +31,13 @@ from maquette.tasks.image_text.checkpoints import ClipCheckpoint, load_into, rea
 from maquette.tasks.image_text.classes import class_features
 from maquette.tasks.image_text.clip import CLIP
 from maquette.tasks.image_text.data import ImageTextSamples, load_labelled_pairs, load_pairs
-from maquette.tasks.image_text.finetune import layer_rates, merge, prepare_model, wise_ft
+from maquette.tasks.image_text.finetune import (
+    freeze_batch_norm,
+    layer_rates,
+    merge,
+    prepare_model,
+    wise_ft,
+)
 from maquette.tasks.image_text.fitting import fit_pairs
 from maquette.tasks.image_text.model import PairModel
 from maquette.tasks.image_text.prediction_file import predict_pairs
@@ -162,7 +169,7 @@ class ImageTextTask:
         self._start_temperature(model, from_checkpoint=checkpoint is not None)
         has_new_words = checkpoint is not None and self._has_new_words()
         finetune = prepare_model(model.clip, self.setup.finetune, new_vocabulary=has_new_words)
-        lines += finetune.lines
+        lines += finetune.lines + self._settle_batch_norm(model.clip, checkpoint is not None)
         if not self.setup.contrastive.learn_temperature:
             model.clip.logit_scale.requires_grad = False
         lines.append(self._choose_attention(model.clip))
@@ -317,6 +324,20 @@ class ImageTextTask:
 
     def _has_new_words(self) -> bool:
         return self.setup.data.tokenizer != "auto"
+
+    def _settle_batch_norm(self, clip: CLIP, is_loaded: bool) -> tuple[str, ...]:
+        """Pieces of a batch do not have its statistics: keep a checkpoint's, or refuse pieces."""
+        training = self.recipe.training
+        is_cut = training.batch_size == "auto" or training.step_samples > training.micro_batch
+        if clip.config.vision != "resnet" or not is_cut:
+            return ()
+        if not is_loaded:
+            raise UsageError(
+                "A ResNet tower with random weights learns the statistics of its batches, which "
+                "pieces of a batch do not have: use a batch_size of the whole step without "
+                "accumulate or effective_batch, a ViT tower, or weights."
+            )
+        return (f"the statistics of {freeze_batch_norm(clip)} batch norms stay the checkpoint's",)
 
     def _range(self, model: PairModel) -> tuple[float, float]:
         return losses.logit_scale_range(
