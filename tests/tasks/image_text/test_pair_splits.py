@@ -13,7 +13,8 @@ from made_pairs import (
     write_manifest,
 )
 
-from maquette.tasks.image_text.data import check_pairs, load_labelled_pairs, normal_text
+from maquette.tasks.image_text.captions import normal_text
+from maquette.tasks.image_text.data import check_pairs, load_labelled_pairs
 from maquette.tasks.image_text.splitting import joined_groups
 
 PARTS = ("train", "valid", "test")

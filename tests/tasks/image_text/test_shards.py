@@ -27,7 +27,7 @@ from made_pairs import (
 from maquette.data.images import decode_image
 from maquette.tasks.image_text import shards as shards_module
 from maquette.tasks.image_text.data import check_pairs, load_labelled_pairs
-from maquette.tasks.image_text.shards import is_shards, read_index, stream_order
+from maquette.tasks.image_text.shards import find_shards, is_shards, read_index, stream_order
 
 
 def all_of(path, **options):
@@ -61,6 +61,17 @@ def test_samples_of_all_shards_are_read_in_order(tmp_path):
     pixels = samples.store.without_tables().read(samples.images[[11, 0]], size=10)
     expected = [decode_image(png(number), max_pixels=1000)[:, 1:11] for number in (11, 0)]
     assert np.array_equal(pixels, expected)
+
+
+def test_numbered_shards_are_found_as_webdataset_names_them(tmp_path):
+    for number in (7, 8, 9, 10, 11):
+        write_shard(tmp_path / f"a-{number:03d}.tar", [{"png": png(0), "txt": b"x"}])
+    names = [path.name for path in find_shards(f"{tmp_path}/a-{{008..010}}.tar")]
+    assert names == ["a-008.tar", "a-009.tar", "a-010.tar"]
+    assert len(find_shards(f"{tmp_path}/a-0*.tar")) == 5
+    assert refusal(f"{tmp_path}/a-{{009..013}}.tar") == (
+        f"2 of the 5 shards {tmp_path}/a-{{009..013}}.tar are not there: a-012.tar, a-013.tar."
+    )
 
 
 def test_json_members_are_columns_and_cls_is_the_label(tmp_path):

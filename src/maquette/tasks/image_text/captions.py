@@ -1,4 +1,4 @@
-"""Captions longer than the text tower takes: refused, or cut and counted. No torch here."""
+"""Captions: when two are one, and when one is longer than the text tower takes. No torch here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Long captions listed in a refusal; the rest are counted."""
+
+
+def normal_text(text: str) -> str:
+    """Spell a text as tokenizers see it, for comparison: lower case, single spaces."""
+    return " ".join(text.split()).lower()
 
 
 def check_lengths(

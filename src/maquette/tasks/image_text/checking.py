@@ -22,6 +22,7 @@ from maquette.data.catalogue import resolve
 from maquette.errors import DataError, nearest
 from maquette.tasks.base import DataReport, Json
 from maquette.tasks.image_folders import count, some
+from maquette.tasks.image_text.captions import normal_text
 from maquette.tasks.image_text.class_folders import list_class_folders
 from maquette.tasks.image_text.image_cache import fill_store, look_at_all
 from maquette.tasks.image_text.image_store import ImageFile, ImageStore, Verdict
@@ -194,7 +195,7 @@ def _summary(
 ) -> Json:
     heights, widths = zip(*(verdict.size for verdict in verdicts), strict=True)
     words = sorted(len(text.split()) for pair in pairs for text in pair.texts)
-    distinct = {pair.texts[0].lower() for pair in pairs}
+    distinct = {normal_text(pair.texts[0]) for pair in pairs}
     summary: Json = {
         "images": len(set(images)),
         "captions": len(words),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from maquette.errors import DataError
 from maquette.tasks.base import DataReport, Splits
 from maquette.tasks.image_folders import count, some
-from maquette.tasks.image_text.captions import check_lengths
+from maquette.tasks.image_text.captions import check_lengths, normal_text
 from maquette.tasks.image_text.checking import ReadPairs, read_pairs
 from maquette.tasks.image_text.domains import read_domain
 from maquette.tasks.image_text.image_store import ImageStore
@@ -189,11 +189,6 @@ def _text_groups(
     seen: dict[str, int] = {}
     groups = [seen.setdefault(normal_text(pair.texts[0]), len(seen)) for pair in read.pairs]
     return np.array(groups, dtype=np.int64)
-
-
-def normal_text(text: str) -> str:
-    """Spell a text as tokenizers see it, for comparison: lower case, single spaces."""
-    return " ".join(text.split()).lower()
 
 
 def _leaks(samples: ImageTextSamples, rows: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:

@@ -75,10 +75,19 @@ def is_shards(path: str) -> bool:
 def find_shards(path: str) -> list[Path]:
     """Return the tars that a path or pattern means, by name.
 
+    Args:
+        path: with `*` and `?` as a shell reads them, or numbered as WebDataset does:
+            "train-{0000..0041}.tar".
     Raises:
-        DataError: there are none, or they are compressed.
+        DataError: there are none, some of the numbered ones are absent, or they are compressed.
     """
-    found = [Path(name) for name in sorted(glob(path, recursive=True))]  # noqa: PTH207
+    wanted = {one: glob(one, recursive=True) for one in _numbered(path)}  # noqa: PTH207
+    found = [Path(name) for name in sorted({name for names in wanted.values() for name in names})]
+    absent = [Path(one).name for one, names in wanted.items() if not names]
+    if found and absent:
+        raise DataError(
+            f"{len(absent)} of the {len(wanted)} shards {path} are not there: {some(absent)}."
+        )
     packed = [shard.name for shard in found if shard.suffix in (".gz", ".tgz", ".bz2", ".xz")]
     if packed:
         raise DataError(
@@ -87,10 +96,20 @@ def find_shards(path: str) -> list[Path]:
         )
     if not found:
         folder = Path(path).parent
-        names = [entry.name for entry in folder.glob("*.tar")] if folder.is_dir() else []
-        there = f" {folder} holds {some(sorted(names))}." if names else ""
-        raise DataError(f"There is no tar shard {path}.{nearest(Path(path).name, names)}{there}")
+        others = [entry.name for entry in folder.glob("*.tar")] if folder.is_dir() else []
+        there = f" {folder} holds {some(sorted(others))}." if others else ""
+        raise DataError(f"There is no tar shard {path}.{nearest(Path(path).name, others)}{there}")
     return found
+
+
+def _numbered(path: str) -> list[str]:
+    """Write out the first {from..to} of a path; names keep the leading zeros."""
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", path)
+    if found is None:
+        return [path]
+    first, last = found.groups()
+    numbers = (f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1))
+    return [path[: found.start()] + number + path[found.end() :] for number in numbers]
 
 
 def list_shards(path: str, data: ImageTextData, prompts: Sequence[str]) -> PairListing:
