@@ -132,7 +132,10 @@ def test_called_again_nothing_is_trained(copy: Path, monkeypatch, capsys):
 
 
 def test_a_longer_search_goes_on(copy: Path, capsys):
+    killed = copy / "runs/tuning/iris/trial-0099"
+    killed.mkdir()
     tuned = again(copy, "tune.trials=4", output=copy / "mine.yaml")
+    assert not killed.exists()
     assert [trial.number for trial in tuned.trials] == [0, 1, 2, 3]
     assert (copy / "mine.yaml").is_file()
     assert re.search(

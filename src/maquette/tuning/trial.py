@@ -12,7 +12,7 @@ from maquette.lifecycle import train
 from maquette.recipe import Recipe
 from maquette.training.callbacks import View
 from maquette.tuning.space import Scalar, Space, with_values
-from maquette.tuning.study import Claimed, Study, Trial
+from maquette.tuning.study import Claimed, Study
 
 
 class FellBehind(Exception):
@@ -100,16 +100,21 @@ def run_trials(
     limit = base.tune.trials
     while (claimed := study.claim(limit=limit, seed=base.seed, first=first)) is not None:
         _run_trial(claimed, base, space, monitor=monitor, folder=folder / claimed.name)
-        trials = study.trials()
-        _tell(trials, study.best(), number=claimed.number, limit=limit, monitor=monitor)
-        drop_bundles(folder, trials, keep=study.best())
+        _tell(study, number=claimed.number, limit=limit, monitor=monitor)
+        tidy(folder, study)
 
 
-def drop_bundles(folder: Path, trials: list[Trial], *, keep: Trial | None) -> None:
-    """Remove the weights of all finished trials but the best: twenty models fill a disk."""
-    for trial in trials:
-        if trial.state != "running" and (keep is None or trial.number != keep.number):
-            for bundle in (folder / trial.name).glob("*/bundle"):
+def tidy(folder: Path, study: Study) -> None:
+    """Remove what nobody needs: folders of trials that were killed, and the weights of all finished
+    trials but the best, as twenty models fill a disk."""
+    present = list(folder.glob("trial-*"))  # listed first: a folder is younger than its trial
+    best, trials = study.best(), {trial.name: trial for trial in study.trials()}
+    for path in present:
+        trial = trials.get(path.name)
+        if trial is None:
+            shutil.rmtree(path, ignore_errors=True)
+        elif trial.state != "running" and (best is None or trial.number != best.number):
+            for bundle in path.glob("*/bundle"):
                 shutil.rmtree(bundle, ignore_errors=True)
 
 
@@ -138,10 +143,9 @@ def _run_trial(claimed: Claimed, base: Recipe, space: Space, *, monitor: str, fo
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tell(
-    trials: list[Trial], best: Trial | None, *, number: int, limit: int, monitor: str
-) -> None:
+def _tell(study: Study, *, number: int, limit: int, monitor: str) -> None:
     """Write one line to standard error: which trial ended how, and the best so far."""
+    trials, best = study.trials(), study.best()
     trial = next(trial for trial in trials if trial.number == number)
     ended = sum(trial.state != "running" for trial in trials)
     outcome = {
