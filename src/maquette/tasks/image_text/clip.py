@@ -36,8 +36,9 @@ class QuickGELU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        # SiLU is one kernel forward and one backward: x·σ(ax) = silu(ax) / a.
-        return F.silu(1.702 * x) / 1.702
+        # SiLU is one kernel forward and one backward: x·σ(ax) = silu(ax) / a. Its backward needs
+        # what went in, not what came out, so that may be scaled in place.
+        return F.silu(1.702 * x).mul_(1 / 1.702)
 
 
 class SelfAttention(nn.Module):
