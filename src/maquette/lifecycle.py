@@ -11,6 +11,7 @@ register     run -> a version in the model registry
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from maquette.bundle import Bundle, load_bundle, save_bundle
-from maquette.device import choose_device, describe
+from maquette.device import Device, choose_device, describe
 from maquette.device.memory import PeakMemory
+from maquette.device.selftest import self_test
 from maquette.errors import DataError, TrackingError, UsageError
 from maquette.files import write_json
 from maquette.judging import judge_of
@@ -122,7 +124,7 @@ def _run(
 ) -> Run:
     """The one path from data to bundle, in the order it happens."""
     recipe = task.recipe
-    device = choose_device(recipe.device, recipe.training.precision)
+    device = _trusted_device(recipe, folder)
     seed_everything(recipe.seed, deterministic=recipe.deterministic)
     folder.log("run resumed" if resume else "run started", recipe=recipe.name, device=device.name)
 
@@ -302,6 +304,18 @@ def register(path: str | Path, *, name: str | None = None) -> str:
         TrackingError: the store cannot be used.
     """
     return mirror_and_register(RunFolder.open(path), name=name, register_model=True)
+
+
+def _trusted_device(recipe: Recipe, folder: RunFolder) -> Device:
+    """Choose the device and compare it with the CPU first; what is not right is not used."""
+    device = choose_device(recipe.device, recipe.training.precision)
+    if device.name == "cpu":
+        return device
+    tested = self_test(device)
+    folder.log("self-test", passed=tested.passed, measured=tested.lines)
+    if tested.warning is not None:
+        sys.stderr.write(f"warning: {tested.warning}\n")
+    return tested.device
 
 
 def _track(folder: RunFolder, recipe: Recipe) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,7 @@ def measure_pairs(
     if classified is not None:
         metrics |= {f"test/{name}": classified.metrics[name] for name in ("accuracy", "f1_macro")}
     wise_ft = finished.get("wise_ft")
+    before = _before_training(task, preprocessor, splits.test, device)
     return PairOutcome(
         metrics=metrics,
         intervals=_intervals(task, ranks),
@@ -101,6 +103,7 @@ def measure_pairs(
         linear_probe=_probe(task, preprocessor, model, splits, images, device),
         wise_ft=None if wise_ft is None else _curve(wise_ft),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        baselines=[] if before is None else [before],
     )
 
 
@@ -160,6 +163,25 @@ def evaluate_sizes(
             SizeScore(size=size, metrics=_score(task, preprocessor, model, source, device))
         )
     return found
+
+
+def _before_training(
+    task: ImageTextTask,
+    preprocessor: ImageTextPreprocessor,
+    test: ImageTextSamples,
+    device: Device,
+) -> Baseline | None:
+    """Score the checkpoint the run started from on the same pairs: what training was worth."""
+    if task.recipe.model.architecture.weights is None or not task.recipe.evaluation.baselines:
+        return None
+    started = time.perf_counter()
+    model = task.build_model(preprocessor)
+    task.load_initial_weights(model)
+    model.to(device.torch_device)
+    source = task.prepare(test, preprocessor, augment=False)
+    scores = score(task, preprocessor, model, source, device=device)
+    seconds = time.perf_counter() - started
+    return Baseline(name="before training", metrics=scores.metrics, seconds=seconds)
 
 
 def _at_sizes(

@@ -10,6 +10,7 @@ import numpy as np
 
 from maquette.data.images import encode_png
 from maquette.evaluation.embedding_map import EmbeddingMap, pca_map, tsne_map
+from maquette.evaluation.figure_files import pair_figures, write_figures
 from maquette.evaluation.pair_gallery import GalleryRow, gallery_rows
 from maquette.evaluation.pair_report import write_pair_report
 from maquette.evaluation.pair_report_data import Neighbour, PairReportData, Query
@@ -37,7 +38,7 @@ def pair_report_of(
     outcome: PairOutcome,
     summary: Json,
 ) -> None:
-    """Write report.html of a run."""
+    """Write report.html of a run, and its figures as files."""
     del profile  # it is for monitoring; the page shows the pairs themselves
     recipe, test = task.recipe, splits.test
     source = _near(splits.report.source)
@@ -48,6 +49,7 @@ def pair_report_of(
         metrics=outcome.metrics,
         intervals=outcome.intervals,
         confidence=recipe.evaluation.confidence,
+        baselines=outcome.baselines,
         chance=outcome.chance,
         num_images=len(np.unique(test.images)),
         num_texts=len(np.unique(test.text_groups)),
@@ -75,6 +77,7 @@ def pair_report_of(
         commands=_commands(folder, task),
     )
     write_pair_report(folder.report_file, data)
+    write_figures(folder.figures, pair_figures(data))
 
 
 def _near(source: str) -> str:

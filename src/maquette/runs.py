@@ -9,6 +9,7 @@
         checkpoints/     where a killed run resumes
         bundle/          all you need to predict, serve, monitor and retrain
         report.html      the same for people
+        figures/         its pictures as files (image-text runs)
 
 The folder is the source of truth; a tracking server only mirrors it.
 """
@@ -91,6 +92,10 @@ class RunFolder:
     @property
     def report_file(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
 
     def checkpoints(self, recipe: Recipe) -> Path:
         """The checkpoint folder: `training.checkpoint.path` (one subfolder per run), or our own."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maquette.data.images import encode_png
 from maquette.device import available_memory, choose_device
+from maquette.device.selftest import self_test
 from maquette.errors import UsageError
 from maquette.evaluation.retrieval import RetrievalMetrics
 from maquette.nn.attention_choice import choose_attention
@@ -369,6 +370,9 @@ class ImageTextTask:
         largest = max([self.setup.data.image_size, *self.setup.data.resolution.multi_scale])
         tokens = (largest // config.stride) ** 2 + 1
         device = choose_device(self.recipe.device, training.precision)
+        if device.name != "cpu" and self_test(device).attention == "explicit":
+            clip.attention = "explicit"
+            return "attention: explicit: the fused one does not agree with the CPU here"
         choice = choose_attention(
             batch=8 if training.batch_size == "auto" else training.micro_batch,
             heads=config.vision_heads,
