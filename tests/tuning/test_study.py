@@ -141,8 +141,14 @@ def test_importance_finds_what_matters(open_here):
     assert sum(importance.values()) == pytest.approx(1)
 
 
-def test_another_recipe_is_another_search(open_here, tmp_path: Path):
+def test_before_the_first_trial_the_recipe_may_change(open_here):
     open_here()
+    open_here(facts={"training.epochs": "6"}).claim(limit=1, seed=0).interrupt()
+    open_here(facts={"training.epochs": "7"})
+
+
+def test_another_recipe_is_another_search(open_here, tmp_path: Path):
+    open_here().claim(limit=1, seed=0)
     with pytest.raises(UsageError) as error:
         open_here(facts={"training.epochs": "6", "training.optimizer": "sgd"})
     assert str(error.value) == (

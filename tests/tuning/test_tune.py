@@ -139,7 +139,7 @@ def test_a_longer_search_goes_on(copy: Path, capsys):
     assert [trial.number for trial in tuned.trials] == [0, 1, 2, 3]
     assert (copy / "mine.yaml").is_file()
     assert re.search(
-        r"^trial 4/4: training\.learning_rate 0\.\d+, training\.batch_size \d+: .*; best 0\.\d+$",
+        r"^trial 3 \(4/4\): training\.learning_rate 0\.\d+, training\.batch_size \d+: .*; best",
         capsys.readouterr().err,
         re.M,
     )

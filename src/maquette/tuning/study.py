@@ -136,7 +136,7 @@ class Study:
                 )
             if len(trials) >= limit:
                 return None
-            slots = {int(trial.user_attrs.get(SLOT, -1)) for trial in self._counted()}
+            slots = {int(trial.user_attrs.get(SLOT, -1)) for trial in _counted(self._study)}
             slot = min(set(range(len(slots) + 1)) - slots)  # an interrupted trial's is free again
             if slot == 0 and first is not None:
                 self._study.enqueue_trial(dict(first))
@@ -153,16 +153,7 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """Return the trials in the order they began; interrupted ones are left out."""
-        return [_plain(trial) for trial in self._counted()]
-
-    def _counted(self) -> list[FrozenTrial]:
-        states = _states()
-        return [
-            trial
-            for trial in self._study.get_trials(deepcopy=False)
-            if trial.state != states.WAITING
-            and (trial.state != states.FAIL or REASON in trial.user_attrs)
-        ]
+        return [_plain(trial) for trial in _counted(self._study)]
 
     def best(self) -> Trial | None:
         """Return the best trial that ran to its end, the first of equals."""
@@ -246,8 +237,9 @@ def open_study(
 
 
 def _refuse_another_recipe(study: optuna.Study, facts: Mapping[str, str], file: Path) -> None:
+    """Remember what the trials depend on; once there are trials, it must stay as it is."""
     stored = study.user_attrs.get(FACTS)
-    if stored is None:
+    if stored is None or not _counted(study):
         study.set_user_attr(FACTS, json.dumps(dict(facts)))
         return
     begun: dict[str, str] = json.loads(stored)
@@ -262,6 +254,17 @@ def _refuse_another_recipe(study: optuna.Study, facts: Mapping[str, str], file: 
             "Its trials cannot be compared with new ones. Undo the change, or keep the new search "
             "apart with --storage FILE."
         )
+
+
+def _counted(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that count as tried or under way: all but the interrupted ones."""
+    states = _states()
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state != states.WAITING
+        and (trial.state != states.FAIL or REASON in trial.user_attrs)
+    ]
 
 
 def _plain(trial: FrozenTrial) -> Trial:

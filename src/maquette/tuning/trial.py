@@ -154,7 +154,7 @@ def _tell(study: Study, *, number: int, limit: int, monitor: str) -> None:
     }.get(trial.state, f"failed: {trial.reason}")
     values = ", ".join(f"{key} {shown(value)}" for key, value in trial.values.items())
     so_far = f"; best {best.value:.4g}" if best is not None else ""
-    sys.stderr.write(f"trial {ended}/{limit}: {values}: {outcome}{so_far}\n")
+    sys.stderr.write(f"trial {number} ({ended}/{limit}): {values}: {outcome}{so_far}\n")
     sys.stderr.flush()
 
 
