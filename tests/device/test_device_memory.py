@@ -163,6 +163,19 @@ def test_cuda_keeps_its_own_peak(card):
     assert peak.bytes == 4 * GIB
 
 
+def test_cuda_peaks_of_nested_blocks(card):
+    """The inner block restarts the counter; the outer one remembers what it said."""
+    with PeakMemory(CUDA) as outer:
+        card.peak = 9 * GIB
+        with PeakMemory(CUDA) as inner:
+            card.peak = 4 * GIB
+        assert (inner.bytes, outer.bytes) == (4 * GIB, 9 * GIB)
+        with PeakMemory(CUDA) as second:
+            card.peak = 11 * GIB
+    assert (second.bytes, outer.bytes) == (11 * GIB, 11 * GIB)
+    assert PeakMemory._on_cuda == []
+
+
 def test_mps_is_sampled(mac, monkeypatch):
     readings = iter([1 * GIB, 6 * GIB])
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: next(readings, 2 * GIB))

@@ -13,7 +13,7 @@ import gc
 import sys
 import threading
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from maquette.device import apple
 from maquette.device.choose import Device
@@ -83,7 +83,11 @@ class PeakMemory:
 
     CUDA keeps the peak itself. Elsewhere a thread looks every 10 ms, so a peak shorter than that
     may be missed. (A process's own high-water mark, ru_maxrss, also counts what came before.)
+    Blocks may lie inside each other.
     """
+
+    _on_cuda: ClassVar[list[PeakMemory]] = []
+    """Open blocks, which share CUDA's one counter."""
 
     def __init__(self, device: Device) -> None:
         self.bytes = 0
@@ -96,7 +100,9 @@ class PeakMemory:
         if self._device.name == "cuda":
             import torch
 
+            self._note_cuda_peak()  # for the blocks around this one, before it is forgotten
             torch.cuda.reset_peak_memory_stats()
+            self._on_cuda.append(self)
             return self
         self._stop.clear()
         self._thread = threading.Thread(target=self._watch, name="peak memory", daemon=True)
@@ -104,15 +110,20 @@ class PeakMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None
-            self._look()
-        else:
-            import torch
+        if self._thread is None:
+            self._note_cuda_peak()
+            self._on_cuda.remove(self)
+            return
+        self._stop.set()
+        self._thread.join()
+        self._thread = None
+        self._look()
 
-            self.bytes = max(self.bytes, int(torch.cuda.max_memory_allocated()))
+    def _note_cuda_peak(self) -> None:
+        import torch
+
+        for block in self._on_cuda:
+            block.bytes = max(block.bytes, int(torch.cuda.max_memory_allocated()))
 
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 
 SHORT = 1024
-"""Up to here blocks of keys save no time: on one core, explicit attention forward and backward
-takes 0.7 to 0.9 times as long as chunked at 577 tokens, and 1.2 to 1.9 times at 1024 to 4096
-(`benchmarks/attention.py`)."""
+"""Up to here blocks of keys cost time. On one core, forward and backward, explicit attention takes
+0.8 times as long as chunked at 257 tokens and 0.9 times at 577, but 1.4 times at 1024 and 1.3 times
+at 2048 (`benchmarks/attention.py`)."""
 
 SHARE = 0.25
 """Longer ones may fill this share of the free memory with the scores of one attention."""
