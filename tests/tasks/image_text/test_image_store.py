@@ -101,6 +101,18 @@ def test_the_next_run_finds_the_disk_filled(files, decodes, cache):
     assert len(decodes) == 5
 
 
+def test_another_fit_or_limit_is_kept_apart_on_the_disk(files):
+    places = {}
+    for fit, most in (("crop", 10_000), ("stretch", 10_000), ("crop", 115)):
+        options = SETTINGS | {"fit": fit, "max_pixels": most}
+        store, verdicts = fill_store(files, **options, cache="disk")
+        plain, expected = fill_store(files, **options, cache="off")
+        assert verdicts == expected
+        assert np.array_equal(store.read([0, 2], size=12), plain.read([0, 2], size=12))
+        places[store.place] = verdicts
+    assert len(places) == 3
+
+
 def test_what_does_not_fit_into_memory_goes_to_the_disk(files, monkeypatch):
     monkeypatch.setattr(image_cache, "MOST_MEMORY", 100)
     store, _ = fill_store(files, **SETTINGS, cache="auto")
