@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from maquette.errors import DataError, UsageError
+from maquette.tasks.torchscript_files import is_torchscript, read_torchscript
 
 CONTAINERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
 """Where training checkpoints keep the weights; averaged weights come first when there are any."""
@@ -31,8 +31,10 @@ _AGAIN = "Download or copy it again and compare its checksum."
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a weight file, without containers and prefixes.
 
+    Safetensors, what torch.save wrote, and TorchScript archives, of which the tensors are taken.
+
     Raises:
-        UsageError: there is no such file, or it is a TorchScript archive.
+        UsageError: there is no such file.
         DataError: it cannot be read as weights.
     """
     content = _read_file(path)
@@ -98,8 +100,9 @@ def _read_file(path: Path) -> Any:
 
 
 def _read_pickle(path: Path) -> Any:
-    _refuse_torchscript(path)
     try:
+        if is_torchscript(path):
+            return read_torchscript(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
@@ -114,22 +117,6 @@ def _read_pickle(path: Path) -> Any:
         ) from None
     except Exception as error:  # a damaged pickle can fail in any of torch's and pickle's ways
         raise DataError(f"{path} is damaged: {_first_line(error)} {_AGAIN}") from None
-
-
-def _refuse_torchscript(path: Path) -> None:
-    """TorchScript archives hold programs beside the weights, as OpenAI's CLIP files do."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        is_program = any(name.endswith("/constants.pkl") for name in archive.namelist())
-    if is_program:
-        weights = path.with_name(f"{path.stem}-weights.pt")
-        raise UsageError(
-            f"{path} is a TorchScript archive, a program with weights in it, so it was not opened. "
-            "Take the weights out once, where you trust the file:\n"
-            f'  python -c "import torch; torch.save(torch.jit.load({str(path)!r}, '
-            f"map_location='cpu').state_dict(), {str(weights)!r})\""
-        )
 
 
 def _first_line(error: Exception) -> str:

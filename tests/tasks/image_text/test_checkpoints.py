@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,8 @@ def test_the_report_says_what_it_is(tmp_path):
         "architecture: of its own: ViT (patch 8, blocks 2, width 64, image 24), text (blocks 1, "
         "width 128, tokens 40, length 8), features 16",
         "attention heads: 1 and 2, from the widths",
-        "activation: gelu, open_clip's, because OpenAI's weights are in float16 and these are not; "
-        "there is no configuration beside the weights to say so. If features are poor, put the "
+        "activation: gelu, open_clip's, because OpenAI's weights are in float16 with 49408 tokens "
+        "and these are not; there is no configuration beside the weights to say so. If features are poor, put the "
         "model's config.json or open_clip_config.json beside them",
     )
 
@@ -133,6 +134,34 @@ def test_openais_files_are_half_precision_with_three_sizes(tmp_path):
         "not weights, left out: input_resolution, context_length, vocab_size"
     )
     assert "quick_gelu, OpenAI's, because" in read_line(checkpoint, "activation")
+
+
+class Tree(torch.nn.Module):
+    """A module with the given tensors at their dotted names, to be saved as a TorchScript."""
+
+    def __init__(self, state):
+        super().__init__()
+        for name in dict.fromkeys(key.partition(".")[0] for key in state):
+            below = {k.partition(".")[2]: v for k, v in state.items() if k.split(".")[0] == name}
+            if "" in below:
+                self.register_buffer(name, below[""])
+            else:
+                self.add_module(name, Tree(below))
+
+    def forward(self) -> int:
+        return 0
+
+
+def test_openais_own_archives_are_read(tmp_path):
+    state = {key: value.half() for key, value in build().state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; OpenAI's files are still there
+        whole = Tree(state | {"input_resolution": torch.tensor(24)})
+        torch.jit.script(whole).save(tmp_path / "ViT.pt")
+    checkpoint = read_clip(tmp_path / "ViT.pt")
+    assert checkpoint.config == dataclasses.replace(VIT, activation="gelu")
+    assert len(load_into(build(seed=2), checkpoint).loaded) == 50
+    assert all(torch.equal(value.float(), checkpoint.state[key]) for key, value in state.items())
 
 
 def test_open_clips_folder_with_its_configuration(tmp_path):

@@ -293,4 +293,5 @@ def _activation(
         return "quick_gelu", f"the default of transformers{doubt}"
     if is_openai and vocab_size == 49_408:
         return "quick_gelu", f"OpenAI's, because its weights are in float16, as these are{doubt}"
-    return "gelu", f"open_clip's, because OpenAI's weights are in float16 and these are not{doubt}"
+    why = "open_clip's, because OpenAI's weights are in float16 with 49408 tokens and these are not"
+    return "gelu", f"{why}{doubt}"
