@@ -127,6 +127,7 @@ def metric_points(
 def log_texts(
     client: MlflowClient, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]
 ) -> None:
+    """Send parameters and tags, as many at once as a server accepts."""
     from mlflow.entities import Param, RunTag
 
     for some in batches([Param(plain_key(k), str(v)) for k, v in params.items()], PARAMS_PER_CALL):
@@ -141,6 +142,7 @@ def plain_key(name: str) -> str:
 
 
 def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut values into lists of at most `size`."""
     iterator = iter(values)
     while some := list(islice(iterator, size)):
         yield some
