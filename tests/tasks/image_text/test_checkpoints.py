@@ -116,8 +116,8 @@ def test_the_report_says_what_it_is(tmp_path):
         "width 128, tokens 40, length 8), features 16",
         "attention heads: 1 and 2, from the widths",
         "activation: gelu, open_clip's, because OpenAI's weights are in float16 with 49408 tokens "
-        "and these are not; there is no configuration beside the weights to say so. If features are poor, put the "
-        "model's config.json or open_clip_config.json beside them",
+        "and these are not; there is no configuration beside the weights to say so. If features "
+        "are poor, put the model's config.json or open_clip_config.json beside them",
     )
 
 
