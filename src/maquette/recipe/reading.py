@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from maquette.errors import RecipeError, nearest
+from maquette.recipe.image_text import ImageTextData
 from maquette.recipe.schema import Recipe
 
 KeyPath = tuple[str | int, ...]
@@ -225,14 +226,31 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     if data.image is not None:
         image = data.image.model_copy(update={"path": _absolute(data.image.path)})
         data = data.model_copy(update={"image": image})
+    if data.image_text is not None:
+        data = data.model_copy(update={"image_text": _absolute_pairs(data.image_text)})
+    contrastive = recipe.contrastive
+    if contrastive is not None and contrastive.teacher is not None:
+        update = {"teacher": _absolute(contrastive.teacher)}
+        contrastive = contrastive.model_copy(update=update)
     if model.architecture.weights is not None:
         update = {"weights": _absolute(model.architecture.weights)}
         architecture = model.architecture.model_copy(update=update)
         model = model.model_copy(update={"architecture": architecture})
-    return recipe.model_copy(update={"data": data, "model": model})
+    update = {"data": data, "model": model, "contrastive": contrastive}
+    return recipe.model_copy(update=update)
+
+
+def _absolute_pairs(pairs: ImageTextData) -> ImageTextData:
+    """The same; a domain or tokenizer may be a name instead of a path."""
+    update = {"path": _absolute(pairs.path)}
+    if pairs.tokenizer != "auto":
+        update["tokenizer"] = _absolute(pairs.tokenizer)
+    if pairs.domain.endswith((".yaml", ".yml")):
+        update["domain"] = _absolute(pairs.domain)
+    return pairs.model_copy(update=update)
 
 
 def _absolute(path: str | None) -> str | None:
-    if path is None or path.startswith("catalogue:"):
+    if path is None or path.startswith(("catalogue:", "hub:")):
         return path
     return str(Path(path).absolute())

@@ -219,6 +219,9 @@ def test_training_at_several_sizes(pairs, tmp_path):
     steps = {"progressive": [{"until": 0.5, "size": 8}]}
     run = quick(tmp_path, pairs, pairs__resolution=steps, training__epochs=2)
     assert run.summary["tags"]["resolutions"] == "16, 8 until 0.5"
+    late = {"progressive": [{"until": 1, "size": 8}]}
+    run = quick(tmp_path, pairs, pairs__resolution=late, training__epochs=2)
+    assert "leaves 0 of 2 epochs to image_size 16" in run.report.read_text()
 
 
 def test_a_batch_size_is_measured(pairs, tmp_path):
@@ -329,6 +332,10 @@ def test_a_killed_run_goes_on_with_the_same_bits(pairs, tmp_path):
         (
             {"contrastive": {"loss": "infonce", "parameters": {"label_smoothing": 2.0}}},
             "label_smoothing is 2",
+        ),
+        (
+            {"contrastive": {"loss": "cyclip", "similarity": "euclidean"}},
+            "which similarity 'euclidean' does not keep",
         ),
         ({"training__loss": "focal"}, "which pairs do not have"),
         ({"training__label_smoothing": 0.1}, "belong to classifiers"),

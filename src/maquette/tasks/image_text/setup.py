@@ -84,6 +84,12 @@ def _refuse_misfit(recipe: Recipe, setup: Setup) -> None:
             "captions; give class folders or data.image_text.label_column with text_columns: [], "
             "or method: full."
         )
+    if setup.loss == "cyclip" and setup.contrastive.similarity == "euclidean":
+        raise UsageError(
+            "contrastive.loss 'cyclip' compares images with images and texts with texts by their "
+            "cosines, which similarity 'euclidean' does not keep; use similarity: cosine, or "
+            "another loss."
+        )
     if setup.loss == "distillation" and setup.contrastive.teacher is None:
         raise UsageError(
             "contrastive.loss is 'distillation', so contrastive.teacher must name a checkpoint."

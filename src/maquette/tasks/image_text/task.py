@@ -102,6 +102,7 @@ class ImageTextTask:
                 long_captions=self.setup.data.long_captions,
             )
         )
+        self.notes += self._schedule(training=True).warnings()
         return preprocessor
 
     def preprocessor_from_json(self, state: Json) -> ImageTextPreprocessor:
@@ -123,22 +124,24 @@ class ImageTextTask:
         size: int | None = None,
     ) -> PairSource:
         """The same with images of another side than `image_size`."""
-        data, resolution = self.setup.data, self.setup.data.resolution
-        schedule = SizeSchedule(
-            image_size=size or data.image_size,
-            progressive=resolution.progressive if augment else (),
-            multi_scale=resolution.multi_scale if augment else (),
-            epochs=self.recipe.training.epochs,
-            seed=self.recipe.seed,
-        )
         return PairSource(
             samples,
             preprocessor,
-            sizes=schedule,
+            sizes=self._schedule(training=augment, size=size),
             seed=self.recipe.seed,
             augmenter=self._augmenter(preprocessor) if augment else None,
             is_training=augment,
-            shuffle_buffer=data.shuffle_buffer,
+            shuffle_buffer=self.setup.data.shuffle_buffer,
+        )
+
+    def _schedule(self, *, training: bool, size: int | None = None) -> SizeSchedule:
+        resolution = self.setup.data.resolution
+        return SizeSchedule(
+            image_size=size or self.setup.data.image_size,
+            progressive=resolution.progressive if training else (),
+            multi_scale=resolution.multi_scale if training else (),
+            epochs=self.recipe.training.epochs,
+            seed=self.recipe.seed,
         )
 
     def build_model(self, preprocessor: ImageTextPreprocessor) -> PairModel:
