@@ -60,8 +60,8 @@ def test_exit_codes():
 
 def test_a_lock_lets_one_in_at_a_time(tmp_path):
     lock = tmp_path / ".lock"
-    with held(lock, patience=1):
-        with pytest.raises(TimeoutError, match="locked"), held(lock, patience=0.05):
-            pass
+    refused = pytest.raises(TimeoutError, match="locked")
+    with held(lock, patience=1), refused, held(lock, patience=0.05):
+        pass
     with held(lock, patience=0.05):
         pass

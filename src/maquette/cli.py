@@ -395,8 +395,6 @@ def main(arguments: list[str] | None = None) -> Any:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     for name, value in apple.environment().items():
         os.environ.setdefault(name, value)
-    for name, value in apple.environment().items():
-        os.environ.setdefault(name, value)
     try:
         app(args=arguments, prog_name="maquette")
     except MaquetteError as error:

@@ -236,8 +236,8 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         update = {"weights": _absolute(model.architecture.weights)}
         architecture = model.architecture.model_copy(update=update)
         model = model.model_copy(update={"architecture": architecture})
-    update = {"data": data, "model": model, "contrastive": contrastive}
-    return recipe.model_copy(update=update)
+    changed = {"data": data, "model": model, "contrastive": contrastive}
+    return recipe.model_copy(update=changed)
 
 
 def _absolute_pairs(pairs: ImageTextData) -> ImageTextData:

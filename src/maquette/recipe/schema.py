@@ -241,7 +241,7 @@ class Training(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Keep, evaluate and ship an exponential moving average of the weights."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto` is fp32 on the CPU, bf16 on GPUs that have it, fp32 elsewhere."""
+    """`auto` is fp32 on the CPU, bf16 on GPUs that have it (Apple: from M3), fp32 elsewhere."""
     log_every: Annotated[int, Field(ge=1)] = 50
     """Optimiser steps between progress updates."""
 

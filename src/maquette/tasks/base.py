@@ -55,11 +55,12 @@ class Batch:
         """Return the batch on `device`; the rows stay where they are."""
         if self.targets.device == device:
             return self
+        is_cuda = device.type == "cuda"  # elsewhere a copy that nobody waits for may be torn
         return Batch(
-            inputs=tuple(x.to(device, non_blocking=True) for x in self.inputs),
-            targets=self.targets.to(device, non_blocking=True),
+            inputs=tuple(x.to(device, non_blocking=is_cuda) for x in self.inputs),
+            targets=self.targets.to(device, non_blocking=is_cuda),
             rows=self.rows,
-            weights=None if self.weights is None else self.weights.to(device, non_blocking=True),
+            weights=None if self.weights is None else self.weights.to(device, non_blocking=is_cuda),
         )
 
     def __len__(self) -> int:

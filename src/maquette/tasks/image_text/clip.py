@@ -63,7 +63,6 @@ class SelfAttention(nn.Module):
             is_causal: a token sees itself and those before it.
             read_B: (B,) int64, the one token of each sequence whose result is wanted.
         """
-        width = x_BTD.shape[2]
         if read_B is None:
             q, k, v = self._heads(self._project(x_BTD, "qkv"), 3)
             mixed = attention(q, k, v, is_causal=is_causal, impl=self.impl)

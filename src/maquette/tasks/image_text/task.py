@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maquette.data.images import encode_png
-from maquette.device import available_memory, choose_device
+from maquette.device import choose_device
+from maquette.device.memory import memory_budget, used_memory
 from maquette.device.selftest import self_test
 from maquette.errors import UsageError
 from maquette.evaluation.retrieval import RetrievalMetrics
@@ -372,10 +373,8 @@ class ImageTextTask:
         config = clip.config
         largest = max([self.setup.data.image_size, *self.setup.data.resolution.multi_scale])
         tokens = (largest // config.stride) ** 2 + 1
-        device = choose_device(self.recipe.device, training.precision)
-        if device.name != "cpu" and self_test(device).attention == "explicit":
-            clip.attention = "explicit"
-            return "attention: explicit: the fused one does not agree with the CPU here"
+        tested = self_test(choose_device(self.recipe.device, training.precision))
+        device = tested.device
         choice = choose_attention(
             batch=8 if training.batch_size == "auto" else training.micro_batch,
             heads=config.vision_heads,
@@ -384,8 +383,9 @@ class ImageTextTask:
             head_dim=config.vision_width // config.vision_heads,
             dtype=torch.float32 if device.precision == "fp32" else torch.bfloat16,
             device_type=device.name,
-            free_bytes=available_memory(),
+            free_bytes=max(memory_budget(device) - used_memory(device), 0),
             needs_grad=True,
+            trusted=tested.attention,
         )
         clip.attention = choice.impl
         return f"attention: {choice.impl}: {choice.reason}"
