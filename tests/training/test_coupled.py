@@ -12,6 +12,7 @@ from coupled_task import CoupledTinyTask, PairsSource, TwoTowers, pairs_source
 from tiny_task import CPU, tiny_recipe
 from torch import nn
 
+from maquette.device import Device
 from maquette.runs import RunFolder
 from maquette.tasks.base import Batch, CoupledTask
 from maquette.training.coupled import coupled_backward
@@ -152,6 +153,35 @@ def test_the_trainer_sees_one_batch_per_step(tmp_path):
     # dropout draws differ with the shape of the pieces, so the three are near, not equal
     assert (models[0] - models[1]).abs().max() < 0.1
     assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_with_its_loss_scale(tmp_path, precision):
+    """The scale of fp16 multiplies the loss once; the cached gradients carry it to the weights.
+
+    Its first steps overflow and are skipped, so the two trainings agree in the end, not step by step.
+    """
+    losses = []
+    for device in (CPU, Device(name="cpu", precision=precision)):
+        recipe = tiny_recipe(
+            tmp_path, epochs=20, learning_rate=0.02, batch_size=8, effective_batch=48
+        )
+        seed_everything(0, deterministic=True)
+        model = TwoTowers()
+        result = fit(
+            task=CoupledTinyTask(recipe),  # type: ignore[arg-type]
+            preprocessor=None,
+            model=model,
+            train=pairs_source(96),
+            valid=pairs_source(32),
+            recipe=recipe,
+            folder=RunFolder.create(recipe),
+            device=device,
+        )
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+        losses.append(result.history[-1]["train/loss"])
+    assert losses[0] < 1.5
+    assert losses[1] == pytest.approx(losses[0], rel=0.15)
 
 
 def test_a_source_may_have_an_order_of_its_own(tmp_path):

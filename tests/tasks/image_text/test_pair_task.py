@@ -213,6 +213,15 @@ def test_micro_batches_and_sizes_change_nothing_but_rounding(pairs, tmp_path):
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_mixed_precision(pairs, tmp_path):
+    settings = {"training__batch_size": 8, "training__effective_batch": 16}
+    run = quick(tmp_path, pairs, training__precision="bf16", **settings)
+    assert math.isfinite(run.metrics["test/mean_recall"])
+    assert {value.dtype for value in weights_of(run).values()} == {torch.float32}
+    with pytest.raises(UsageError, match="CPUs do not train in; use bf16 or fp32"):
+        quick(tmp_path, pairs, training__precision="fp16")
+
+
 def test_training_at_several_sizes(pairs, tmp_path):
     scales = {"multi_scale": [16, 24, 32]}
     assert quick(tmp_path, pairs, pairs__resolution=scales).metrics["test/mean_recall"] >= 0
