@@ -159,7 +159,7 @@ def test_the_trainer_sees_one_batch_per_step(tmp_path):
 def test_mixed_precision_with_its_loss_scale(tmp_path, precision):
     """The scale of fp16 multiplies the loss once; the cached gradients carry it to the weights.
 
-    Its first steps overflow and are skipped, so the two trainings agree in the end, not step by step.
+    Its first steps overflow and are skipped, so the trainings agree in the end, not step by step.
     """
     losses = []
     for device in (CPU, Device(name="cpu", precision=precision)):
