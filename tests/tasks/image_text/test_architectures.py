@@ -6,11 +6,13 @@ import dataclasses
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
 
 from maquette.errors import UsageError
+from maquette.recipe.schema import ModelName
 from maquette.tasks.image_text.architectures import CONFIGURATIONS, ClipConfig, configuration
 from maquette.tasks.image_text.clip import CLIP
 
@@ -24,6 +26,11 @@ PUBLISHED = {
     "clip_vit_l14_336": 427_944_193,
     "clip_rn50": 102_007_137,
 }
+
+
+def test_the_table_is_the_recipes_list():
+    of_pairs = {name for name in get_args(ModelName) if name.startswith("clip")}
+    assert {*CONFIGURATIONS, "clip"} == of_pairs
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

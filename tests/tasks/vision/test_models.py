@@ -20,7 +20,8 @@ def build(name="resnet18", side=32, **architecture):
 
 
 def test_the_table_is_the_recipes_list():
-    assert {*MODELS, "mlp"} == set(get_args(ModelName))
+    of_pairs = {name for name in get_args(ModelName) if name.startswith("clip")}
+    assert {*MODELS, "mlp"} == set(get_args(ModelName)) - of_pairs
 
 
 @pytest.mark.parametrize("name", MODELS)
