@@ -6,10 +6,11 @@ as they are (`checkpoints.py`). Parts first, the whole last; the ResNet image to
 `clip_resnet.py`.
 
 Activations stay batch first and contiguous: a bfloat16 product with a transposed input is many
-times slower on a CPU. The last block of each tower computes only the one token that is read.
+times slower on a CPU. The last block of each tower computes only the one token that is read. On a
+CPU texts have no padding outside attention (`packing.py`): what is (B, T, D) below is then (N, D).
 
 Shapes: B batch, T tokens (of a text, or the class token and the patches), D width of a tower,
-A attention heads, E embedding width, H W pixels, h w patch grid.
+N tokens of all texts, A attention heads, E embedding width, H W pixels, h w patch grid.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from maquette.nn.attention import attention
 from maquette.nn.inputs import require_images
 from maquette.tasks.image_text.architectures import ClipConfig
 from maquette.tasks.image_text.clip_resnet import AttentionPool2d, ModifiedResNet
+from maquette.tasks.image_text.packing import Packing, packing_of
 from maquette.tasks.image_text.positions import resample_image_positions
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
@@ -56,28 +58,38 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x_BTD: Tensor, *, is_causal: bool, read_B: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        *,
+        is_causal: bool,
+        read_B: Tensor | None = None,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """Mix the tokens: (B, T, D) -> (B, T, D), or (B, 1, D) for the tokens `read_B` alone.
 
         Args:
             is_causal: a token sees itself and those before it.
             read_B: (B,) int64, the one token of each sequence whose result is wanted.
+            packing: the tokens are (N, D), and so is the result unless it is of `read_B`.
         """
         if read_B is None:
-            q, k, v = self._heads(self._project(x_BTD, "qkv"), 3)
+            q, k, v = self._heads(self._project(x_BTD, "qkv"), 3, packing)
             mixed = attention(q, k, v, is_causal=is_causal, impl=self.impl)
         else:
-            (q,) = self._heads(self._project(pick(x_BTD, read_B), "q"), 1)
-            k, v = self._heads(self._project(x_BTD, "kv"), 2)
-            mask = up_to(read_B, x_BTD.shape[1]) if is_causal else None
+            (q,) = self._heads(self._project(pick(x_BTD, read_B, packing), "q"), 1)
+            k, v = self._heads(self._project(x_BTD, "kv"), 2, packing)
+            mask = up_to(read_B, k.shape[2]) if is_causal else None
             mixed = attention(q, k, v, mask=mask, impl=self.impl)
         merged_BTD = mixed.transpose(1, 2).flatten(2)
+        if packing is not None and read_B is None:
+            merged_BTD = packing.pack(merged_BTD)
         result: Tensor = self.out_proj(merged_BTD)
         return result
 
     def _project(self, x_BTD: Tensor, parts: str) -> Tensor:
         """Return what "qkv", "q" or "kv" asks for side by side: (B, T, D) -> (B, T, parts · D)."""
-        width = x_BTD.shape[2]
+        width = x_BTD.shape[-1]
         weight: Tensor = self.in_proj_weight
         bias: Tensor = self.in_proj_bias
         if parts != "qkv":
@@ -89,16 +101,26 @@ class SelfAttention(nn.Module):
                 projected[..., place * width : (place + 1) * width] += self.low_rank[part](x_BTD)
         return projected
 
-    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(B, T, parts · D) -> `parts` tensors (B, A, T, D / A), each contiguous."""
-        batch, length, width = projected.shape
-        head_width = width // parts // self.num_heads
-        split = projected.view(batch, length, parts, self.num_heads, head_width)
-        return split.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+    def _heads(
+        self, projected: Tensor, parts: int, packing: Packing | None = None
+    ) -> tuple[Tensor, ...]:
+        """(B, T, parts · D) or (N, parts · D) -> `parts` tensors (B, A, T, D / A).
+
+        They are views, which attention reads as fast as copies; MPS reads some views wrongly.
+        """
+        if packing is not None:
+            projected = packing.pad(projected)
+        views = (
+            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for part in projected.chunk(parts, dim=2)
+        )
+        return tuple(x.contiguous() if x.device.type == "mps" else x for x in views)
 
 
-def pick(x_BTD: Tensor, read_B: Tensor) -> Tensor:
-    """Take token read_B[b] of each sequence b: (B, T, D) -> (B, 1, D)."""
+def pick(x_BTD: Tensor, read_B: Tensor, packing: Packing | None = None) -> Tensor:
+    """Take token read_B[b] of each sequence b: (B, T, D) or (N, D) -> (B, 1, D)."""
+    if packing is not None:
+        return x_BTD[packing.last_B][:, None]
     return x_BTD[torch.arange(x_BTD.shape[0], device=x_BTD.device), read_B][:, None]
 
 
@@ -132,10 +154,17 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = MLP(width=width, activation=activation)
 
-    def forward(self, x_BTD: Tensor, *, is_causal: bool, read_B: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        *,
+        is_causal: bool,
+        read_B: Tensor | None = None,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D), or (B, 1, D) for the tokens `read_B` (B,) alone."""
-        mixed = self.attn(self.ln_1(x_BTD), is_causal=is_causal, read_B=read_B)
-        x_BTD = mixed + (x_BTD if read_B is None else pick(x_BTD, read_B))
+        mixed = self.attn(self.ln_1(x_BTD), is_causal=is_causal, read_B=read_B, packing=packing)
+        x_BTD = mixed + (x_BTD if read_B is None else pick(x_BTD, read_B, packing))
         result: Tensor = x_BTD + self.mlp(self.ln_2(x_BTD))
         return result
 
@@ -162,18 +191,24 @@ class Transformer(nn.Module):
             for _ in range(num_layers)
         )
 
-    def forward(self, x_BTD: Tensor, read_B: Tensor) -> Tensor:
-        """Return token read_B[b] after all blocks: (B, T, D), (B,) int64 -> (B, D)."""
+    def forward(self, x_BTD: Tensor, read_B: Tensor, packing: Packing | None = None) -> Tensor:
+        """Return token read_B[b] after all blocks: (B, T, D), (B,) int64 -> (B, D).
+
+        Args:
+            packing: the tokens are (N, D), and read_B[b] is the last one of each sequence.
+        """
         saves = self.activation_checkpointing and torch.is_grad_enabled()
         last = len(self.resblocks) - 1
         for index, block in enumerate(self.resblocks):
-            wanted = read_B if index == last else None
+            options = {
+                "is_causal": self.is_causal,
+                "read_B": read_B if index == last else None,
+                "packing": packing,
+            }
             if saves:
-                x_BTD = checkpoint(
-                    block, x_BTD, is_causal=self.is_causal, read_B=wanted, use_reentrant=False
-                )
+                x_BTD = checkpoint(block, x_BTD, use_reentrant=False, **options)
             else:
-                x_BTD = block(x_BTD, is_causal=self.is_causal, read_B=wanted)
+                x_BTD = block(x_BTD, **options)
         return x_BTD[:, 0]
 
 
@@ -341,8 +376,14 @@ class CLIP(nn.Module):
                 f"ids_BT is {tuple(ids_BT.shape)}, expected (B, T) with T from 1 to "
                 f"{self.config.context_length}, the model's context length."
             )
+        end_B = ids_BT.argmax(dim=1)
+        if ids_BT.device.type == "cpu" and len(ids_BT):  # a GPU would have to wait for the length
+            ids_BT = ids_BT[:, : int(end_B.max()) + 1]
+        packing = packing_of(end_B, ids_BT.shape[1])
         x_BTD = self.token_embedding(ids_BT) + self.positional_embedding[: ids_BT.shape[1]]
-        pooled_BD = self.ln_final(self.transformer(x_BTD, ids_BT.argmax(dim=1)))
+        if packing is not None:
+            x_BTD = packing.pack(x_BTD)
+        pooled_BD = self.ln_final(self.transformer(x_BTD, end_B, packing))
         features_BE: Tensor = pooled_BD @ self.text_projection
         return features_BE
 
