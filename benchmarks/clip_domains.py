@@ -27,7 +27,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ("medical_figures", "scientific_figures", "pcb_defects")
-PLAIN = ("contrastive.loss=infonce", "contrastive.parameters={}", "data.image_text.augmentation={}")
+PLAIN = (
+    "contrastive.loss=infonce",
+    "contrastive.parameters={label_smoothing: 0.0}",  # left out, it would be the domain's
+    "data.image_text.augmentation={}",
+)
 QUIET = ("tracking.enabled=false", "evaluation.bootstrap=0")
 
 

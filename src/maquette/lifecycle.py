@@ -143,7 +143,7 @@ def _run(
         )
         folder.replace_recipe(recipe)
         folder.log("batch size", batch_size=recipe.training.batch_size, measured=found.lines)
-        task = make_task(recipe)
+        task.recipe = recipe
     learn = task.prepare(splits.train, preprocessor, augment=True)
     valid = task.prepare(splits.valid, preprocessor, augment=False)
     threads = fitting_threads(model, learn, batch_size=recipe.training.micro_batch)

@@ -68,13 +68,13 @@ def pair_report_of(
         class_counts=_class_counts(splits),
         pictures=_pictures(splits.train),
         data_facts=_data_facts(task, splits),
-        warnings=[*splits.report.warnings, *task.notes],
+        warnings=[*splits.report.warnings, *task.notes, *task.setup.domain.pitfalls],
         quarantined=splits.report.quarantined,
         model_facts=_model_facts(task, outcome),
         timings=_timings(summary),
         environment=summary["environment"],
         recipe_yaml=dump_recipe(recipe),
-        commands=_commands(folder, task),
+        commands=_commands(folder, is_prompted=splits.train.is_prompted),
     )
     write_pair_report(folder.report_file, data)
     write_figures(folder.figures, pair_figures(data))
@@ -201,10 +201,8 @@ def _timings(summary: Json) -> dict[str, str]:
     }
 
 
-def _commands(folder: RunFolder, task: ImageTextTask) -> dict[str, str]:
-    given = "PAIRS.csv"
-    if task.setup.data.label_column is not None and not task.setup.data.text_columns:
-        given = "IMAGES/"
+def _commands(folder: RunFolder, *, is_prompted: bool) -> dict[str, str]:
+    given = "IMAGES/" if is_prompted else "PAIRS.csv"
     return {
         "Predict": f"maquette predict {folder.path} {given} --output answers.jsonl",
         "Test at other sizes": f"maquette evaluate {folder.path} --sizes 48,64,96",

@@ -59,7 +59,11 @@ def check_data(recipe: Recipe) -> DataReport:
         return check_table(recipe.data.tabular)
     if recipe.data.image_text is not None:
         from maquette.tasks.image_text.data import check_pairs
+        from maquette.tasks.image_text.loss_parameters import check_parameters
+        from maquette.tasks.image_text.setup import setup_of
 
+        setup = setup_of(recipe)
+        check_parameters(setup.loss, setup.loss_parameters)
         return check_pairs(recipe.data.image_text)
     from maquette.tasks.vision.data import check_images
 

@@ -337,7 +337,6 @@ def test_a_killed_run_goes_on_with_the_same_bits(pairs, tmp_path):
         ({"finetune": {"method": "lora"}}, "model.architecture.weights names none"),
         ({"finetune": {"method": "flyp"}}, "learns from class prompts, but the data has captions"),
         ({"contrastive": {"loss": "distillation"}}, "contrastive.teacher must name a checkpoint"),
-        ({"contrastive": {"loss": "infonse"}}, "infonce"),
         (
             {"contrastive": {"loss": "infonce", "parameters": {"label_smoothing": 2.0}}},
             "label_smoothing is 2",
@@ -357,6 +356,33 @@ def test_settings_that_do_not_go_together_are_refused(changes, words, pairs, tmp
         make_task(shape_recipe(tmp_path, pairs, **changes))
 
 
+def test_an_unknown_loss_is_refused_before_the_data_is_read(tmp_path):
+    recipe = shape_recipe(tmp_path, "nowhere.csv", contrastive={"loss": "infonse"})
+    with pytest.raises(UsageError, match="Did you mean 'infonce'"):
+        train(recipe)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_bundle_of_a_loss_of_ones_own_needs_no_loss(pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(LOSSES, "mine", LOSSES["infonce"])
+    run = quick(tmp_path, pairs, contrastive={"loss": "mine"})
+    monkeypatch.delitem(LOSSES, "mine")
+    assert len(maquette.load(run.bundle).predict([maquette.load(run.bundle).example()])) == 1
+
+
+def test_check_refuses_what_train_refuses(pairs, tmp_path):
+    from maquette.tasks import check_data
+
+    assert check_data(shape_recipe(tmp_path, pairs)).num_samples == 60
+    for changes, words in (
+        ({"contrastive": {"loss": "infonse"}}, "infonce"),
+        ({"pairs__image_size": 20}, "multiples of the network's patch"),
+        ({"training__batch_size": 1}, "nothing to learn"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            check_data(shape_recipe(tmp_path, pairs, **changes))
+
+
 def test_the_tokenizer_of_an_average_must_be_the_checkpoints(pairs, tmp_path, checkpoint):
     changes = {
         "finetune": {"wise_ft": True},
@@ -371,7 +397,7 @@ def test_the_tokenizer_of_an_average_must_be_the_checkpoints(pairs, tmp_path, ch
 def test_an_image_size_must_divide_into_patches(pairs, tmp_path):
     with pytest.raises(UsageError, match=r"patch of 8 pixels.*20 \(nearest: 16\)"):
         train(shape_recipe(tmp_path, pairs, pairs__image_size=20))
-    assert not any(tmp_path.glob("*/bundle"))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_resnet_from_nothing_takes_whole_batches(pairs, tmp_path):

@@ -102,6 +102,6 @@ def check_sizes(sizes: Iterable[int], patch: int) -> None:
         fixes = [f"{size} (nearest: {max(round(size / patch), 1) * patch})" for size in wrong]
         raise UsageError(
             f"Image sizes must be multiples of the network's patch of {patch} pixels, and these of "
-            "data.image_text.image_size and data.image_text.resolution are not: "
+            "data.image_text.image_size, data.image_text.resolution or --sizes are not: "
             f"{', '.join(fixes)}."
         )

@@ -13,7 +13,9 @@ from maquette.errors import UsageError
 from maquette.recipe import Recipe
 from maquette.recipe.augmentation import Augmentation
 from maquette.recipe.image_text import Contrastive, Finetune, ImageTextData
+from maquette.tasks.image_text.architectures import CONFIGURATIONS
 from maquette.tasks.image_text.domains import Domain, read_domain
+from maquette.tasks.image_text.resolution import check_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,10 @@ def setup_of(recipe: Recipe) -> Setup:
         prompts=data.templates or tuple(domain.prompts),
     )
     _refuse_misfit(recipe, setup)
+    if recipe.model.name in CONFIGURATIONS:
+        sizes = data.resolution
+        others = {step.size for step in sizes.progressive} | {*sizes.multi_scale, *sizes.evaluate}
+        check_sizes([data.image_size, *others], CONFIGURATIONS[recipe.model.name].stride)
     return setup
 
 

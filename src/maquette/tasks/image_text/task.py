@@ -62,14 +62,22 @@ class ImageTextTask:
         """
         self.recipe = recipe
         self.setup = setup_of(recipe)
-        self.parameters = losses.check_parameters(self.setup.loss, self.setup.loss_parameters)
+        self.parameters: dict[str, float] = {}
+        if self.setup.loss in losses.LOSSES:
+            self.parameters = losses.check_parameters(self.setup.loss, self.setup.loss_parameters)
         self.notes: list[str] = []
         """What was found worth knowing after the data was read: captions that are cut."""
         self._captions: list[tuple[str, tuple[str, ...]]] = []
         self._teacher: CLIP | None = None
 
     def load(self) -> Splits[ImageTextSamples]:
-        """Read, check and split the pairs; raises DataError."""
+        """Read, check and split the pairs.
+
+        Raises:
+            UsageError: there is no such loss. A bundle is opened without it: predicting needs none.
+            DataError: the pairs cannot be used.
+        """
+        losses.check_parameters(self.setup.loss, self.setup.loss_parameters)
         splits = load_pairs(self.setup.data, seed=self.recipe.seed, prompts=self.setup.prompts)
         for split in (splits.train, splits.valid, splits.test):
             self._captions += zip(split.places, split.texts, strict=True)
