@@ -73,6 +73,6 @@ def test_sizes_that_are_no_multiple_of_the_patch_are_refused_with_the_nearest():
         check_sizes([64, 50, 7, 50], 16)
     assert str(caught.value) == (
         "Image sizes must be multiples of the network's patch of 16 pixels, and these of "
-        "data.image_text.image_size, data.image_text.resolution or --sizes are not: 7 (nearest: 16), "
-        "50 (nearest: 48)."
+        "data.image_text.image_size, data.image_text.resolution or --sizes are not: "
+        "7 (nearest: 16), 50 (nearest: 48)."
     )
