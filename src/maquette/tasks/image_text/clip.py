@@ -16,6 +16,7 @@ N tokens of all texts, A attention heads, E embedding width, H W pixels, h w pat
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +112,7 @@ class SelfAttention(nn.Module):
         if packing is not None:
             projected = packing.pad(projected)
         views = (
-            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            part.view(*part.shape[:2], self.num_heads, -1).transpose(1, 2)
             for part in projected.chunk(parts, dim=2)
         )
         return tuple(x.contiguous() if x.device.type == "mps" else x for x in views)
@@ -200,7 +201,7 @@ class Transformer(nn.Module):
         saves = self.activation_checkpointing and torch.is_grad_enabled()
         last = len(self.resblocks) - 1
         for index, block in enumerate(self.resblocks):
-            options = {
+            options: dict[str, Any] = {
                 "is_causal": self.is_causal,
                 "read_B": read_B if index == last else None,
                 "packing": packing,

@@ -41,7 +41,7 @@ class Packing:
     def pad(self, x_ND: Tensor) -> Tensor:
         """Put the texts side by side: (N, D) -> (B, T, D). What stands behind a text's last token
         must not be looked at."""
-        return x_ND.index_select(0, self._rows).unflatten(0, self._shape)
+        return x_ND.index_select(0, self._rows).reshape(*self._shape, x_ND.shape[1])
 
 
 def packing_of(last_B: Tensor, length: int) -> Packing | None:
