@@ -112,7 +112,9 @@ class SelfAttention(nn.Module):
         if packing is not None:
             projected = packing.pad(projected)
         views = (
-            part.view(*part.shape[:2], self.num_heads, -1).transpose(1, 2)
+            part.view(*part.shape[:2], self.num_heads, part.shape[2] // self.num_heads).transpose(
+                1, 2
+            )
             for part in projected.chunk(parts, dim=2)
         )
         return tuple(x.contiguous() if x.device.type == "mps" else x for x in views)
