@@ -25,6 +25,15 @@ def test_kernels_without_scores_are_taken_at_every_length(device_type, tokens):
     )
 
 
+def test_training_a_cpu_in_half_precision_takes_the_formula_while_it_is_short():
+    chosen = choose(257, "cpu", dtype=torch.bfloat16)
+    assert chosen.impl == "explicit"
+    assert chosen.reason == "257 tokens in half precision on cpu, whose kernel is slow backwards"
+    for facts in ({"needs_grad": False}, {"tokens": 577}, {"device_type": "cuda"}):
+        usual = {"tokens": 257, "device_type": "cpu", "dtype": torch.bfloat16}
+        assert choose(**(usual | facts)).impl == "fused"
+
+
 @pytest.mark.parametrize("facts", [{"head_dim": 512}, {"dtype": torch.float64}])
 def test_cuda_without_such_a_kernel_counts_its_scores(facts):
     assert choose(4000, "cuda", **facts).impl == "chunked"

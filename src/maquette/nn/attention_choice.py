@@ -14,6 +14,11 @@ at 2048 (`benchmarks/attention.py`)."""
 SHARE = 0.25
 """Longer ones may fill this share of the free memory with the scores of one attention."""
 
+SHORT_HALF = 320
+"""In half precision the backward pass of the CPU's fused kernel is slow: 41 ms where the explicit
+one takes 8 (16 × 12 heads, 50 tokens, one core), 33 and 14 at 197 tokens. Up to here the scores,
+which the explicit one keeps, also take less than the other activations of a network."""
+
 WIDEST_HEAD = 256
 """Wider ones have no kernel on CUDA that does without the scores."""
 
@@ -40,9 +45,10 @@ def choose_attention(
 ) -> AttentionChoice:
     """Choose by length and free memory.
 
-    The fused kernels of CPU and CUDA never hold the scores and are the fastest at every length.
-    Where the scores are held, on MPS, they are held while they are short or small beside the free
-    memory, and longer ones go in chunks.
+    The fused kernels of CPU and CUDA never hold the scores and are the fastest at every length,
+    but for short sequences in half precision on a CPU, in training. Where the scores are held, on
+    MPS, they are held while they are short or small beside the free memory, and longer ones go in
+    chunks.
 
     Args:
         batch, heads, queries, keys, head_dim: B, H, T, S and D of the largest attention.
@@ -53,6 +59,10 @@ def choose_attention(
         trusted: fused or explicit, what the device's self-test found to be right.
     """
     longest = max(queries, keys)
+    if device_type == "cpu" and dtype.itemsize == 2 and needs_grad and longest <= SHORT_HALF:
+        return AttentionChoice(
+            "explicit", f"{longest} tokens in half precision on cpu, whose kernel is slow backwards"
+        )
     if trusted == "fused" and _needs_no_scores(device_type, head_dim, dtype):
         return AttentionChoice(
             "fused", f"{longest} tokens on {device_type}, whose kernel never holds their scores"
