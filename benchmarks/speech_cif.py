@@ -7,7 +7,7 @@
 As in training: weights are scaled to the number of tokens (a token takes 8 frames), frames are
 summed, and the gradients of frames and weights are computed. FunASR has two forms: the loop `cif`
 (its CifPredictor) and `cif_v1` without one (its CifPredictorV2). Whether all three agree is checked
-before anything is measured. `speech_rounds.py` says how it is measured and what the columns mean;
+before anything is measured. `rounds.py` says how it is measured and what the columns mean;
 here a turn is several passes in a row, and its time is divided by their number.
 """
 
@@ -19,7 +19,8 @@ import sys
 import warnings
 from collections.abc import Callable
 
-import speech_rounds as rounds
+import rounds
+from speech_peer import SOURCE, use_levers
 
 OURS = "paraformer_asr"
 SIZES = ("batch", "frames", "dim", "passes")
@@ -84,7 +85,7 @@ def main() -> int:
     parser.add_argument("--passes", type=int, default=5)
     options = parser.parse_args()
     if options.worker:
-        rounds.serve(options, jobs_of)
+        rounds.serve(options, jobs_of, source=SOURCE, use_levers=use_levers)
         return 0
     sizes = [f"--{name}={getattr(options, name)}" for name in SIZES]
     result = rounds.measure(__file__, options, sizes)

@@ -8,7 +8,7 @@ One utterance of noise at a time, features included, by two models of equal weig
 frames stacked, every 6th). FunASR does what its `inference` does between sample and token id:
 WavFrontend without dither, encode, calc_predictor, cal_decoder_with_predictor, argmax; loading
 files, tokenizer and times are left out on its side. Ours goes on to text, times and confidence.
-Whether both name the same tokens is checked before anything is measured. `speech_rounds.py` says
+Whether both name the same tokens is checked before anything is measured. `rounds.py` says
 how it is measured and what the columns mean.
 """
 
@@ -17,7 +17,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-import speech_rounds as rounds
+import rounds
+from speech_peer import SOURCE, use_levers
 
 RATES = {"full": (1, 1), "lfr": (7, 6)}
 
@@ -72,7 +73,7 @@ def main() -> int:
     parser.add_argument("--rates", nargs="+", choices=RATES, default=list(RATES))
     options = parser.parse_args()
     if options.worker:
-        rounds.serve(options, jobs_of)
+        rounds.serve(options, jobs_of, source=SOURCE, use_levers=use_levers)
         return 0
     results = {}
     for rate in options.rates:

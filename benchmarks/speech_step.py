@@ -13,7 +13,7 @@ trainer has it, and our `Trainer.step` with its fused AdamW and its watch for Na
              "bucketed": our batches by length within a budget of frames. FunASR has samplers that
              sort by length too, so it is measured with our batches as well.
 
-`speech_rounds.py` says how it is measured and what the columns mean.
+`rounds.py` says how it is measured and what the columns mean.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 
-import speech_rounds as rounds
+import rounds
+from speech_peer import SOURCE, use_levers
 
 CASES = {"full": (1, 1), "ragged": (7, 6)}
 BATCH = 16
@@ -117,7 +118,7 @@ def main() -> int:
     parser.add_argument("--utterances", type=int, default=48, help="of the ragged case")
     options = parser.parse_args()
     if options.worker:
-        rounds.serve(options, jobs_of)
+        rounds.serve(options, jobs_of, source=SOURCE, use_levers=use_levers)
         return 0
     results = {}
     for case in options.cases:

@@ -1,11 +1,10 @@
-"""Jobs of paraformer_asr and of a peer, measured in turns; used by the speech_*.py benchmarks.
+"""Jobs of ours and of peers, measured in turns; used by the speech_*.py benchmarks and clip.py.
 
 Two processes run the same jobs: "plain" with everything as it comes, "levers" with what our own
 launcher may set: large pages for the allocator (THP_MEM_ALLOC_ENABLE=1, read when torch is
-imported) and the faster fp32 products where `paraformer_asr.devices.use_fast_matmul` measures them
-to be faster and exact. The parent asks for one job at a time, round after round, so that whatever
-else the machine does falls on all of them, and takes ratios within a round. Medians over rounds are
-reported with their quartiles.
+imported) and, where it measures them to be faster and exact, other fp32 products. The parent asks
+for one job at a time, round after round, so that whatever else the machine does falls on all of
+them, and takes ratios within a round. Medians over rounds are reported with their quartiles.
 
 With one thread the processes read their own CPU clock, which a busy machine hardly disturbs; with
 more, the wall clock.
@@ -40,19 +39,29 @@ def parser(doc: str) -> argparse.ArgumentParser:
     return made
 
 
-def serve(options: argparse.Namespace, jobs_of: Callable[[argparse.Namespace], Jobs]) -> None:
-    """A worker: makes the jobs and runs the one whose name is read, until there is no more."""
+def serve(
+    options: argparse.Namespace,
+    jobs_of: Callable[[argparse.Namespace], Jobs],
+    *,
+    source: str,
+    use_levers: Callable[[], object],
+) -> None:
+    """A worker: makes the jobs and runs the one whose name is read, until there is no more.
+
+    Args:
+        source: the folder of our package, from the root of the repository.
+        use_levers: switches the faster products on and tells what was measured; called where the
+            setting is "levers".
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the peer prints while it is imported must not mix with the answers
-    sys.path.insert(0, str(ROOT / "from_scratch/paraformer_asr/src"))
+    sys.path.insert(0, str(ROOT / source))
     import torch
 
     torch.set_num_threads(options.threads)
     setting = f"torch {torch.__version__}, {options.threads} threads"
     if options.worker == "levers":
-        from paraformer_asr.devices import use_fast_matmul
-
-        setting = f"large pages; {use_fast_matmul()}"
+        setting = f"large pages; {use_levers()}"
     jobs = jobs_of(options)
     for job in jobs.values():  # choosing algorithms and filling caches is no part of the job
         job()
