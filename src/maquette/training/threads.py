@@ -8,7 +8,7 @@ of taking time, so a resumed run uses as many threads as the run it continues, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,15 +47,30 @@ def count_multiply_adds(model: nn.Module, batch: Batch) -> int:
     """
     total = 0
 
-    def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+    def count(layer: nn.Module, output: Tensor) -> None:
         nonlocal total
-        del inputs
         weight = layer.weight
         assert isinstance(weight, Tensor), "linear and convolution layers have a weight"
         total += output.numel() * weight[0].numel()
 
-    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
+    watch_layers(model, batch, (nn.Linear, nn.Conv2d), count)
+    return total
+
+
+def watch_layers(
+    model: nn.Module,
+    batch: Batch,
+    kinds: tuple[type[nn.Module], ...],
+    look: Callable[[nn.Module, Tensor], None],
+) -> None:
+    """Run the network once as in evaluation and show each layer of these kinds with its output."""
+
+    def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        del inputs
+        look(layer, output)
+
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
+    hooks = [layer.register_forward_hook(hook) for layer in layers]
     was_training = model.training
     device = next(model.parameters()).device
     try:
@@ -63,6 +78,5 @@ def count_multiply_adds(model: nn.Module, batch: Batch) -> int:
             model.eval()(*batch.to(device).inputs)
     finally:
         model.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    return total
+        for handle in hooks:
+            handle.remove()

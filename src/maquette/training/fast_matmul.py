@@ -1,0 +1,182 @@
+"""float32 products by the faster of PyTorch's two ways, where that one is as exact.
+
+`torch.set_float32_matmul_precision("medium")` allows products of float32 to be rounded to bfloat16.
+On some CPUs it does something else: it hands them to another library (oneDNN in place of MKL),
+which computes in float32 all the same. That one can be twice as fast; it can also be slower, and
+for small products it often is. Neither can be asked, so both are measured, once at the start of a
+run, on the products of this network's linear layers. The run's log records the choice, and a
+resumed run keeps to it: the bits of the two ways differ.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from maquette.device import Device
+from maquette.runs import RunFolder
+from maquette.tasks.base import Batch, Source
+from maquette.training.threads import watch_layers
+
+WORTH = 1.2
+"""How many times faster it must be. What is nearer to 1 could change from run to run."""
+EXACT = 2e-6
+"""Largest relative error that still counts as float32; bfloat16 inside gives 2e-3."""
+EVENT = "fp32 products"
+"""Its name in the run's log."""
+
+MOST_ROWS = 256
+MOST_SHAPES = 3
+TURNS = 5
+
+Product = tuple[int, int, int]
+"""Rows, inputs and outputs of a linear layer."""
+Timer = Callable[[Callable[[], object]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatmulChoice:
+    """How float32 products are computed, and the measurement behind it."""
+
+    precision: str
+    """What torch.set_float32_matmul_precision is given."""
+    speedup: float | None = None
+    """Time of "highest" by that of "medium"; None where nothing was measured."""
+    error: float | None = None
+    """Largest relative error of a "medium" product; None where nothing was measured."""
+
+    def __str__(self) -> str:
+        if self.speedup is None or self.error is None:
+            return f"{EVENT}: {self.precision}"
+        return (
+            f"{EVENT}: {self.precision} (medium is {self.speedup:.2f} times as fast here, with a "
+            f"relative error of {self.error:.0e})"
+        )
+
+
+@contextmanager
+def fast_matmul(
+    model: nn.Module, source: Source, *, batch_size: int, device: Device, folder: RunFolder
+) -> Iterator[MatmulChoice]:
+    """Run the block with the products that are faster for this network, if they are exact.
+
+    Only on a CPU and in fp32: elsewhere "medium" rounds, or there is nothing to gain. Who has set
+    another precision than PyTorch's own is left with it.
+
+    Args:
+        model: on `device`.
+        source: its first batch shows how large the products are.
+        folder: of the run. Its log gains the choice, or has it from before the run was resumed.
+    """
+    before = torch.get_float32_matmul_precision()
+    choice = recorded_choice(folder)
+    if choice is None:
+        if before != "highest" or device.name != "cpu" or device.precision != "fp32":
+            choice = MatmulChoice(precision=before)
+        else:
+            rows = torch.arange(min(batch_size, len(source)))
+            batch = next(iter(source.batches(rows, batch_size, epoch=0)))
+            choice = choose_matmul(linear_products(model, batch))
+        folder.log(EVENT, **asdict(choice))
+    torch.set_float32_matmul_precision(choice.precision)
+    try:
+        yield choice
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def recorded_choice(folder: RunFolder) -> MatmulChoice | None:
+    """Return the choice that the run's log holds, None if there is none."""
+    if not folder.log_file.is_file():
+        return None
+    with folder.log_file.open(encoding="utf-8") as file:
+        for line in file:
+            if EVENT in line:
+                entry = json.loads(line)
+                return MatmulChoice(**{k: entry[k] for k in ("precision", "speedup", "error")})
+    return None
+
+
+def linear_products(model: nn.Module, batch: Batch) -> list[Product]:
+    """Return the products in which most of the linear layers' work is, the largest share first."""
+    work: Counter[Product] = Counter()
+
+    def look(layer: nn.Module, output: Tensor) -> None:
+        assert isinstance(layer, nn.Linear), "only these are watched"
+        rows = output.numel() // layer.out_features
+        work[rows, layer.in_features, layer.out_features] += output.numel() * layer.in_features
+
+    watch_layers(model, batch, (nn.Linear,), look)
+    return [product for product, _ in work.most_common(MOST_SHAPES)]
+
+
+def choose_matmul(products: Sequence[Product], *, timer: Timer | None = None) -> MatmulChoice:
+    """Measure both ways on `products`, forward and backward, and take the better one.
+
+    Args:
+        timer: seconds that a call takes.
+    """
+    if not products:
+        return MatmulChoice(precision="highest")
+    before = torch.get_float32_matmul_precision()
+    operands = [_operands(product) for product in products]
+    try:
+        torch.set_float32_matmul_precision("medium")
+        error = max(_error(*tensors) for tensors in operands)
+        seconds = _seconds(operands, timer or _wall_seconds)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    speedup = seconds["highest"] / max(seconds["medium"], 1e-9)
+    is_better = speedup >= WORTH and error <= EXACT
+    precision = "medium" if is_better else "highest"
+    return MatmulChoice(precision=precision, speedup=round(speedup, 3), error=error)
+
+
+Operands = tuple[Tensor, Tensor, Tensor]
+"""Inputs (rows, in), weights (out, in) and gradients of the outputs (rows, out) of a layer."""
+
+
+def _operands(product: Product) -> Operands:
+    rows, inputs, outputs = product
+    rows = min(rows, MOST_ROWS)  # more take longer and change little
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((rows, inputs), (outputs, inputs), (rows, outputs))
+    x, weight, gradient = (torch.randn(shape, generator=generator) for shape in shapes)
+    return x, weight, gradient
+
+
+def _products(x: Tensor, weight: Tensor, gradient: Tensor) -> Operands:
+    """The products of a layer: its outputs, and the gradients of its inputs and its weights."""
+    return x @ weight.T, gradient @ weight, gradient.T @ x
+
+
+def _error(x: Tensor, weight: Tensor, gradient: Tensor) -> float:
+    exact = _products(x.double(), weight.double(), gradient.double())
+    found = _products(x, weight, gradient)
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True))
+
+
+def _seconds(operands: Sequence[Operands], timer: Timer) -> dict[str, float]:
+    """Precision -> seconds of all products, taken in turns; of each the fastest turn, which other
+    work on the machine left alone."""
+    fastest = {way: [float("inf")] * len(operands) for way in ("highest", "medium")}
+    for _ in range(TURNS):
+        for way, times in fastest.items():
+            torch.set_float32_matmul_precision(way)
+            for number, tensors in enumerate(operands):
+                times[number] = min(times[number], timer(partial(_products, *tensors)))
+    return {way: sum(times) for way, times in fastest.items()}
+
+
+def _wall_seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
