@@ -243,13 +243,15 @@ class VisionTransformer(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """(B, 3, H, W) float, H = W a multiple of the patch -> (B, E)."""
-        grid_BDhw = self.conv1(pixels_BCHW)
-        patches_BTD = grid_BDhw.flatten(2).transpose(1, 2)
+        patch = self.conv1.kernel_size[0]
+        # The convolution's steps are as long as its kernel, so it is one product of matrices.
+        rows_BTI = patches_of(pixels_BCHW, patch)
+        patches_BTD = F.linear(rows_BTI, self.conv1.weight.flatten(1))
         batch, _, width = patches_BTD.shape
         class_B1D = self.class_embedding.to(patches_BTD.dtype).expand(batch, 1, width)
         positions_TD = resample_image_positions(
             self.positional_embedding,
-            grid=grid_BDhw.shape[-1],
+            grid=pixels_BCHW.shape[-1] // patch,
             antialias=self.antialias_positions,
         )
         x_BTD = torch.cat([class_B1D, patches_BTD], dim=1) + positions_TD
@@ -257,6 +259,14 @@ class VisionTransformer(nn.Module):
         pooled_BD = self.ln_post(self.transformer(self.ln_pre(x_BTD), first_B))
         features_BE: Tensor = pooled_BD @ self.proj
         return features_BE
+
+
+def patches_of(pixels_BCHW: Tensor, size: int) -> Tensor:
+    """Cut images into squares, row by row: (B, C, H, W) -> (B, h·w, C · size · size)."""
+    batch, channels, height, width = pixels_BCHW.shape
+    rows, columns = height // size, width // size
+    cut = pixels_BCHW.reshape(batch, channels, rows, size, columns, size)
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * size * size)
 
 
 class CLIP(nn.Module):
