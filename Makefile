@@ -93,7 +93,7 @@ lint: $(DEV_STAMP) ## Format check, lint, strict types, and the arrows between t
 format: $(DEV_STAMP) ## Format the code and sort its imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-.PHONY: bench bench-segmentation bench-speech docs
+.PHONY: bench bench-segmentation bench-speech bench-clip docs
 bench: $(DEV_STAMP) ## Measure the platform against peers; one file per job in benchmarks/
 	@for job in tabular_training serving recipes; do \
 	  echo "== $$job"; $(BIN)/python benchmarks/$$job.py || exit 1; done
@@ -107,6 +107,10 @@ bench-speech: ## Measure speech recognition against FunASR in .venv-peers (tests
 	@.venv-peers/bin/python benchmarks/speech_cif.py
 	@.venv-peers/bin/python benchmarks/speech_decode.py
 	@.venv-peers/bin/python benchmarks/speech_step.py
+bench-clip: $(DEV_STAMP) ## Measure image-text training against open_clip and transformers in .venv-peers (tests/parity/README.md)
+	@test -x .venv-peers/bin/python || { echo "needs .venv-peers: tests/parity/README.md says how"; exit 1; }
+	@.venv-peers/bin/python benchmarks/clip.py
+	@$(BIN)/python benchmarks/clip_pipeline.py
 docs: $(DEV_STAMP) ## Build the documentation into site/ and refresh API.md
 	@$(BIN)/python -m maquette.serve.api_document API.md
 	@$(BIN)/mkdocs build --strict
