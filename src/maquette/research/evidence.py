@@ -21,7 +21,7 @@ class Evidence:
     command: tuple[str, ...] = ()
     """What ran, as a person would type it."""
     exit_code: int | None
-    """None: it was killed at a limit. Negative: a signal ended it, such as -11 for a bad address."""
+    """None: it was killed at a limit. Negative: a signal ended it, such as -11, a bad address."""
     ended: Ended
     seconds: float
     """From start to end by the clock."""
@@ -34,6 +34,8 @@ class Evidence:
     stderr_tail: str = ""
     observed: bool = False
     """Whether the guard was inside; without it the fields below say nothing."""
+    confined: bool = False
+    """Whether the system, too, refused such writes: of children in any language, of C code."""
     wrote_outside: tuple[str, ...] = ()
     """What it tried to write outside its folders and was refused: "/home/ada/x.txt (open)"."""
     steps: int = 0
