@@ -33,6 +33,7 @@ from maquette.tasks.base import CoupledTask, Json, Splits, Task
 from maquette.tracking import mirror_and_register
 from maquette.training.auto_batch import measured_recipe
 from maquette.training.callbacks import Callback
+from maquette.training.fast_matmul import fast_matmul
 from maquette.training.loop import fit
 from maquette.training.scoring import score
 from maquette.training.seeding import seed_everything
@@ -146,8 +147,10 @@ def _run(
         task.recipe = recipe
     learn = task.prepare(splits.train, preprocessor, augment=True)
     valid = task.prepare(splits.valid, preprocessor, augment=False)
-    threads = fitting_threads(model, learn, batch_size=recipe.training.micro_batch)
-    with threads, PeakMemory(device) as memory:
+    size = recipe.training.micro_batch
+    threads = fitting_threads(model, learn, batch_size=size)
+    products = fast_matmul(model, learn, batch_size=size, device=device, folder=folder)
+    with threads, products, PeakMemory(device) as memory:
         fitted = fit(
             task=task,
             preprocessor=preprocessor,

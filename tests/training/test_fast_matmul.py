@@ -16,8 +16,10 @@ from maquette.training import fast_matmul as module
 from maquette.training.fast_matmul import (
     EXACT,
     MatmulChoice,
+    choice_file,
     choose_matmul,
     fast_matmul,
+    kept_choice,
     linear_products,
     recorded_choice,
 )
@@ -62,7 +64,8 @@ def timer(*, highest: float, medium: float):
     return take
 
 
-def test_the_products_with_most_work_come_first(network):
+def test_the_products_with_most_work_come_first(network, monkeypatch):
+    monkeypatch.setattr(module, "LARGE", 300)
     batch = next(Rows().batches(torch.arange(8), 8, epoch=0))
     # Two layers of 40 × 40 count together; the smallest of the four shapes is left out.
     assert linear_products(network, batch) == [(8, 40, 40), (8, 6, 40), (8, 40, 1)]
@@ -103,8 +106,43 @@ def test_the_whole_measurement_on_this_machine():
     )
 
 
-def test_a_network_without_linear_layers_has_nothing_to_gain():
-    assert choose_matmul([]) == MatmulChoice(precision="highest")
+def test_small_products_do_not_count(network):
+    batch = next(Rows().batches(torch.arange(8), 8, epoch=0))
+    assert linear_products(network, batch) == []
+
+
+def test_a_network_without_large_products_has_nothing_to_gain():
+    assert kept_choice([]) == MatmulChoice(precision="highest")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "fp32_products"
+
+
+def test_a_measurement_is_kept_for_the_next_run(cache, monkeypatch):
+    monkeypatch.setattr(module, "choose_matmul", lambda _: MEDIUM)
+    assert kept_choice([(8, 40, 40)]) == MEDIUM
+    monkeypatch.setattr(module, "choose_matmul", lambda _: MatmulChoice(precision="highest"))
+    assert kept_choice([(8, 40, 40)]) == MEDIUM
+    assert kept_choice([(9, 40, 40)]).precision == "highest"  # other products are another matter
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"way": 1}'])
+def test_a_damaged_measurement_is_taken_again(cache, monkeypatch, content):
+    choice_file([(8, 40, 40)]).parent.mkdir(parents=True)
+    choice_file([(8, 40, 40)]).write_text(content)
+    monkeypatch.setattr(module, "choose_matmul", lambda _: MEDIUM)
+    assert kept_choice([(8, 40, 40)]) == MEDIUM
+    assert json.loads(choice_file([(8, 40, 40)]).read_text())["precision"] == "medium"
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_the_run(cache, monkeypatch):
+    cache.parent.write_text("a file in the way")
+    monkeypatch.setattr(module, "choose_matmul", lambda _: MEDIUM)
+    assert kept_choice([(8, 40, 40)]) == MEDIUM
 
 
 def test_words():
@@ -126,7 +164,8 @@ def test_the_choice_holds_for_the_block_and_is_recorded(tmp_path, network, monke
         seen.extend(products)
         return MEDIUM
 
-    monkeypatch.setattr(module, "choose_matmul", choose)
+    monkeypatch.setattr(module, "LARGE", 1000)
+    monkeypatch.setattr(module, "kept_choice", choose)
     folder = RunFolder(tmp_path)
     assert in_force(network, folder) == (MEDIUM, "medium")
     assert seen[0] == (20, 40, 40)  # a batch is no larger than the split

@@ -3,25 +3,31 @@
 `torch.set_float32_matmul_precision("medium")` allows products of float32 to be rounded to bfloat16.
 On some CPUs it does something else: it hands them to another library (oneDNN in place of MKL),
 which computes in float32 all the same. That one can be twice as fast; it can also be slower, and
-for small products it often is. Neither can be asked, so both are measured, once at the start of a
-run, on the products of this network's linear layers. The run's log records the choice, and a
-resumed run keeps to it: the bits of the two ways differ.
+for small products it often is. Neither can be asked, so both are measured, on the large products of
+this network's linear layers; a network without any is left alone. The bits of the two ways differ,
+so a measurement is kept: the cache folder has it for the next run of such a network on this
+machine, and the run's log for when the run is resumed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from maquette.device import Device
+from maquette.device import Device, describe
+from maquette.errors import RunError
+from maquette.files import cache_folder, write_json
 from maquette.runs import RunFolder
 from maquette.tasks.base import Batch, Source
 from maquette.training.threads import watch_layers
@@ -33,6 +39,8 @@ EXACT = 2e-6
 EVENT = "fp32 products"
 """Its name in the run's log."""
 
+LARGE = 1 << 26
+"""Multiply-adds of a product from which on it counts; smaller ones are over before it matters."""
 MOST_ROWS = 256
 MOST_SHAPES = 3
 TURNS = 5
@@ -84,7 +92,7 @@ def fast_matmul(
         else:
             rows = torch.arange(min(batch_size, len(source)))
             batch = next(iter(source.batches(rows, batch_size, epoch=0)))
-            choice = choose_matmul(linear_products(model, batch))
+            choice = kept_choice(linear_products(model, batch))
         folder.log(EVENT, **asdict(choice))
     torch.set_float32_matmul_precision(choice.precision)
     try:
@@ -105,8 +113,30 @@ def recorded_choice(folder: RunFolder) -> MatmulChoice | None:
     return None
 
 
+def kept_choice(products: Sequence[Product]) -> MatmulChoice:
+    """Return what was measured on this machine before; measure and keep it the first time."""
+    if not products:
+        return MatmulChoice(precision="highest")
+    file = choice_file(products)
+    try:
+        return MatmulChoice(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # not there yet, or damaged
+        choice = choose_matmul(products)
+    with suppress(RunError):  # a cache that cannot be written only costs the next measurement
+        write_json(file, asdict(choice))
+    return choice
+
+
+def choice_file(products: Sequence[Product]) -> Path:
+    """Return where the cache keeps the choice: one file per machine, PyTorch, threads, products."""
+    machine = [describe()["processor"], torch.__version__, torch.get_num_threads(), list(products)]
+    key = hashlib.sha256(json.dumps(machine).encode()).hexdigest()[:16]
+    return cache_folder("fp32_products") / f"{key}.json"
+
+
 def linear_products(model: nn.Module, batch: Batch) -> list[Product]:
-    """Return the products in which most of the linear layers' work is, the largest share first."""
+    """Return the large products in which most of the linear layers' work is, the largest share
+    first; none where all are small."""
     work: Counter[Product] = Counter()
 
     def look(layer: nn.Module, output: Tensor) -> None:
@@ -115,7 +145,8 @@ def linear_products(model: nn.Module, batch: Batch) -> list[Product]:
         work[rows, layer.in_features, layer.out_features] += output.numel() * layer.in_features
 
     watch_layers(model, batch, (nn.Linear,), look)
-    return [product for product, _ in work.most_common(MOST_SHAPES)]
+    large = [product for product, _ in work.most_common() if math.prod(product) >= LARGE]
+    return large[:MOST_SHAPES]
 
 
 def choose_matmul(products: Sequence[Product], *, timer: Timer | None = None) -> MatmulChoice:
@@ -124,8 +155,6 @@ def choose_matmul(products: Sequence[Product], *, timer: Timer | None = None) ->
     Args:
         timer: seconds that a call takes.
     """
-    if not products:
-        return MatmulChoice(precision="highest")
     before = torch.get_float32_matmul_precision()
     operands = [_operands(product) for product in products]
     try:
