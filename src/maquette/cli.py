@@ -16,6 +16,7 @@ import typer
 
 from maquette.device import apple
 from maquette.errors import MaquetteError, UsageError
+from maquette.research import commands as research
 
 app = typer.Typer(
     name="maquette",
@@ -32,6 +33,7 @@ data_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(research.app, name="research")
 
 Overrides = Annotated[
     list[str] | None,
@@ -96,6 +98,28 @@ def train(
     for line in run.lines():
         print(line)
     print(run.folder)
+
+
+@app.command()
+def validate(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    overrides: Overrides = None,
+    epochs: research.Epochs = 2,
+    time_limit: research.TimeLimit = 1800,
+    memory_limit: research.MemoryLimit = 8,
+) -> None:
+    """Train a recipe for two epochs within limits, and judge what it shows; leaves nothing behind.
+
+    Example: maquette validate configs/iris.yaml
+    """
+    from maquette.research.recipe_run import validate_recipe
+
+    limits = research.limits_of(time_limit, memory_limit)
+    run = validate_recipe(recipe, overrides or [], epochs=epochs, limits=limits)
+    for line in run.lines():
+        print(line)
+    if not run.passed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -33,6 +33,9 @@ DISTRIBUTIONS = {
 ERROR_LINE = r"^((?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)(?::.*)?)$"
 """The line of a traceback that names the error."""
 
+OWN_ERROR = r"(?m:^(?:error|usage): )((?s:.+))\Z"
+"""What the commands of Maquette end with: the error says itself what to do."""
+
 CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"No module named '(?:__main__|pytest)'|No module named pytest",
@@ -133,7 +136,7 @@ def diagnose(failed: Verdict, evidence: Evidence, project: Path) -> str:
         project: whose lines are named; others in a traceback are libraries.
     """
     if evidence.ended != "exit":
-        return _stopped(evidence)
+        return _stopped(evidence, project)
     if evidence.exit_code != 0:
         return _crashed(evidence, project)
     if failed.check in ("finite losses", "finite gradients", "loss falls", "metric range"):
@@ -147,15 +150,17 @@ def diagnose(failed: Verdict, evidence: Evidence, project: Path) -> str:
     return f"{failed.check}: {failed.found}; {failed.remedy or 'look there first'}."
 
 
-def _stopped(evidence: Evidence) -> str:
-    """Why it was killed at a limit, and what it last said."""
-    last = last_line(evidence.stdout_tail) or last_line(evidence.stderr_tail)
+def _stopped(evidence: Evidence, project: Path) -> str:
+    """Why it was ended at a limit, where it was, and what it last said."""
+    last = last_line(evidence.stdout_tail)
     said = f"The last it said: {last!r}." if last else "It had printed nothing."
     if evidence.ended == "time_limit":
+        lines = project_lines(evidence.stderr_tail, project)
+        there = f" at {lines[0]}" if lines else ""  # the guard shows the innermost frame first
         return (
-            f"it was still running after {evidence.seconds:.0f} s. {said} When it hangs, look for "
-            "input(), a worker that waits, or a loop without end; when it is slow, train on fewer "
-            "seeds or smaller models for few epochs, or raise --time-limit."
+            f"it was still running{there} after {evidence.seconds:.0f} s. {said} When it hangs, "
+            "look for input(), a worker that waits, or a loop without end; when it is slow, train "
+            "on fewer seeds or smaller models for few epochs, or raise --time-limit."
         )
     if evidence.ended == "memory_limit":
         return (
@@ -172,9 +177,8 @@ def _crashed(evidence: Evidence, project: Path) -> str:
     text = evidence.stderr_tail if evidence.stderr_tail.strip() else evidence.stdout_tail
     if signal is not None:
         return f"the system ended it with {signal}."
-    if (own := re.search(r"^(?:error|usage): (.+)\Z", text.strip(), re.MULTILINE | re.DOTALL)) and (
-        "Traceback" not in own[1]
-    ):
+    own = re.search(OWN_ERROR, text.strip())
+    if own is not None and ": error: " not in text and "Traceback" not in own[1]:
         return own[1].strip()
     error, where = error_message(text), project_line(text, project)
     missing = re.search(r"No module named '([^']+)'", error)
@@ -224,13 +228,19 @@ def error_message(text: str) -> str:
 
 def project_line(text: str, project: Path) -> str:
     """Return file:line of the deepest frame of the project's own code, or where to look instead."""
-    own = None
+    lines = project_lines(text, project)
+    return lines[-1] if lines else "a place the output does not name"
+
+
+def project_lines(text: str, project: Path) -> list[str]:
+    """Return file:line of every frame of the project's own code, as they are printed."""
+    found = []
     for path, line in re.findall(r'File "([^"]+)", line (\d+)', text):
         place = Path(path)
         if place.is_absolute():
-            if not place.is_relative_to(project.absolute()):
+            if not place.is_relative_to(project):
                 continue
-            place = place.relative_to(project.absolute())
+            place = place.relative_to(project)
         if "site-packages" not in place.parts and not path.startswith("<"):
-            own = f"{place.as_posix()}:{line}"
-    return own or "a place the output does not name"
+            found.append(f"{place.as_posix()}:{line}")
+    return found
