@@ -1,0 +1,1 @@
+"""From the files to rows that a model can read."""

@@ -1,0 +1,1 @@
+"""The loss and the loop that lowers it."""

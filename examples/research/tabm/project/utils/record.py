@@ -1,0 +1,18 @@
+"""The record of a run: run.json, from which the report is written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write FOLDER/run.json, whole or not at all; six decimals, and null for NaN and infinity."""
+    plain = json.loads(
+        json.dumps(record),
+        parse_float=lambda text: round(float(text), 6),
+        parse_constant={}.get,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "run.json.part"
+    part.write_text(json.dumps(plain, separators=(",", ":")) + "\n")
+    part.replace(folder / "run.json")
