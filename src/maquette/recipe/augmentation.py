@@ -1,4 +1,4 @@
-"""How training images are varied; shared by image classification and image-text pairs."""
+"""How training images and captions are varied; tasks share it."""
 
 from __future__ import annotations
 
@@ -41,3 +41,12 @@ class Augmentation(Section):
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale {list(self.scale)} must be [smallest, largest]")
         return self
+
+
+class TextAugmentation(Section):
+    """Random changes of training captions, each a pure function of (seed, epoch, sample)."""
+
+    sentence_start: Fraction = 0.0
+    """Probability that a caption begins at a random one of its sentences."""
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a word is left out; a dropped "no" turns a finding round."""

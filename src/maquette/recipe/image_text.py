@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from maquette.recipe.augmentation import Augmentation
+from maquette.recipe.augmentation import Augmentation, TextAugmentation
 from maquette.recipe.section import Fraction, Section
 from maquette.recipe.splitting import Splitting
 
@@ -74,6 +74,8 @@ class ImageTextData(Splitting):
     """Other sizes in training and in the final evaluation."""
     augmentation: Augmentation | None = None
     """How training images are varied; by default as the domain allows."""
+    text_augmentation: TextAugmentation | None = None
+    """How training captions are varied; by default as the domain allows; class prompts stay."""
     tokenizer: str = "auto"
     """`auto` is the checkpoint's own, or one trained on the captions; or a merge list, a folder
     with vocab.json and merges.txt, or catalogue:clip_vocab."""

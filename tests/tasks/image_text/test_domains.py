@@ -134,7 +134,7 @@ def test_files_that_cannot_be_read_are_told_why(tmp_path, write):
     path = write("- a list")
     assert problem(path) == (
         f"{path}:1: a domain is a mapping with the keys name, about, prompts, modalities, states, "
-        "augmentation, loss, metrics, pitfalls."
+        "augmentation, text_augmentation, loss, metrics, pitfalls."
     )
 
 

@@ -22,6 +22,7 @@ from maquette.tasks.image_text.data import load_labelled_pairs
 from maquette.tasks.image_text.preprocess import ImageTextPreprocessor
 from maquette.tasks.image_text.resolution import SizeSchedule
 from maquette.tasks.image_text.source import PairSource
+from maquette.tasks.image_text.text_augment import TextAugmenter
 from maquette.tasks.image_text.tokenizer import ClipTokenizer
 
 COUNT = 21
@@ -144,6 +145,7 @@ def test_what_a_sample_becomes_does_not_depend_on_its_company(samples, preproces
         sizes=SizeSchedule(image_size=8),
         seed=1,
         augmenter=AUGMENTER,
+        text_augmenter=TextAugmenter(seed=1, sentence_start=0.5, word_dropout=0.3),
         is_training=True,
     )
     expected = by_id(source, range(COUNT), 4)
@@ -178,6 +180,20 @@ def test_training_draws_one_of_several_captions_and_evaluation_takes_the_first(
     assert (np.mean(drawn, axis=0) < 1).all()
     again = by_id(evaluation, range(COUNT), 8, epoch=5)
     assert all(again[id][1].tolist() == ids for id, ids in firsts.items())
+
+
+def test_only_training_captions_lose_words(samples, preprocessor):
+    options = {
+        "sizes": SizeSchedule(image_size=8),
+        "text_augmenter": TextAugmenter(seed=0, word_dropout=0.99),
+    }
+    training = PairSource(samples, preprocessor, is_training=True, **options)
+    words = {word.lower() for texts in samples.texts for text in texts for word in text.split()}
+    for _, ids, _ in by_id(training, range(COUNT), 8).values():
+        assert preprocessor.tokenizer.decode(ids.tolist()).replace(" ", "") in words
+    evaluation = PairSource(samples, preprocessor, **options)
+    plain = PairSource(samples, preprocessor, sizes=SizeSchedule(image_size=8))
+    assert_same(by_id(evaluation, range(COUNT), 8), by_id(plain, range(COUNT), 8))
 
 
 def test_progressive_epochs_have_their_size(samples, preprocessor):

@@ -15,9 +15,11 @@ import maquette
 from maquette.errors import DataError, RecipeError, UsageError
 from maquette.exporting import export_bundle
 from maquette.lifecycle import Run, evaluate, evaluate_at_sizes, predict_file, train
+from maquette.recipe.augmentation import TextAugmentation
 from maquette.tasks import make_task
 from maquette.tasks.base import CoupledTask
 from maquette.tasks.image_text.losses import LOSSES, chance_loss
+from maquette.tasks.image_text.setup import setup_of
 from maquette.tasks.image_text.task import ImageTextTask
 
 
@@ -297,6 +299,16 @@ class TestFineTuning:
         assert "resampled" in (run.folder / "log.jsonl").read_text()
 
 
+def test_captions_change_as_the_domain_says_and_class_prompts_do_not(pairs, tmp_path):
+    medical = shape_recipe(tmp_path, pairs, pairs__domain="medical")
+    assert setup_of(medical).text_augmentation.sentence_start == 0.5
+    own = {"pairs__domain": "medical", "pairs__text_augmentation": {"word_dropout": 0.1}}
+    assert setup_of(shape_recipe(tmp_path, pairs, **own)).text_augmentation.sentence_start == 0
+    prompts = {"pairs__text_columns": [], "pairs__label_column": "kind"}
+    classes = shape_recipe(tmp_path, pairs, pairs__domain="medical", **prompts)
+    assert setup_of(classes).text_augmentation == TextAugmentation()
+
+
 def test_a_killed_run_goes_on_with_the_same_bits(pairs, tmp_path):
     from maquette.lifecycle import resume_run
 
@@ -319,6 +331,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(pairs, tmp_path):
         "training__checkpoint": {"every_steps": 1},
         "pairs__resolution": {"multi_scale": [16, 24]},
         "pairs__augmentation": {"brightness": 0.3, "translate": 0.1},
+        "pairs__text_augmentation": {"word_dropout": 0.3},
     }
     whole = quick(tmp_path / "whole", pairs, **settings)
     with pytest.raises(Stop):

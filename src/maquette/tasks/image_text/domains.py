@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from pydantic_core import ErrorDetails
 
 from maquette.errors import UsageError, nearest, one_of
-from maquette.recipe.augmentation import Augmentation
+from maquette.recipe.augmentation import Augmentation, TextAugmentation
 from maquette.recipe.image_text import SearchRange
 from maquette.recipe.section import Section
 from maquette.tasks.image_text.loss_parameters import check_parameters
@@ -123,6 +123,8 @@ class Domain(Section):
     """Sets of prompts for classes that are states: good and defective, present and absent."""
     augmentation: Augmentation
     """Changes that do not make the text wrong."""
+    text_augmentation: TextAugmentation = TextAugmentation()
+    """Changes of captions that do not make them wrong."""
     loss: DomainLoss
     """The loss, when a recipe says `auto`."""
     metrics: Annotated[tuple[Metric, ...], AfterValidator(_has_some)]
@@ -235,6 +237,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section at a key path of a domain."""
     sections: dict[str, type[BaseModel]] = {
         "augmentation": Augmentation,
+        "text_augmentation": TextAugmentation,
         "loss": DomainLoss,
         "states": States,
     }

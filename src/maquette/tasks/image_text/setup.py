@@ -11,7 +11,7 @@ from pathlib import Path
 
 from maquette.errors import UsageError
 from maquette.recipe import Recipe
-from maquette.recipe.augmentation import Augmentation
+from maquette.recipe.augmentation import Augmentation, TextAugmentation
 from maquette.recipe.image_text import Contrastive, Finetune, ImageTextData
 from maquette.tasks.image_text.architectures import CONFIGURATIONS
 from maquette.tasks.image_text.domains import Domain, read_domain
@@ -30,6 +30,7 @@ class Setup:
     """A key of `LOSSES`."""
     loss_parameters: Mapping[str, float]
     augmentation: Augmentation
+    text_augmentation: TextAugmentation
     prompts: tuple[str, ...]
     """Each with "{}" for the name of a class."""
 
@@ -56,6 +57,8 @@ def setup_of(recipe: Recipe) -> Setup:
             **contrastive.parameters,
         },
         augmentation=data.augmentation or domain.augmentation,
+        text_augmentation=data.text_augmentation
+        or (TextAugmentation() if is_labelled(data) else domain.text_augmentation),
         prompts=data.templates or tuple(domain.prompts),
     )
     _refuse_misfit(recipe, setup)

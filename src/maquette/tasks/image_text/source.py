@@ -22,6 +22,7 @@ from maquette.tasks.image_text.data import ImageTextSamples
 from maquette.tasks.image_text.preprocess import ImageTextPreprocessor
 from maquette.tasks.image_text.resolution import SizeSchedule
 from maquette.tasks.image_text.shards import stream_order
+from maquette.tasks.image_text.text_augment import TextAugmenter
 from maquette.tasks.pixels import unit_range
 
 
@@ -46,6 +47,7 @@ class PairSource:
         sizes: SizeSchedule,
         seed: int = 0,
         augmenter: Augmenter | None = None,
+        text_augmenter: TextAugmenter | None = None,
         is_training: bool = False,
         shuffle_buffer: int = 1000,
     ) -> None:
@@ -54,6 +56,7 @@ class PairSource:
         Args:
             sizes: the side of each batch's images; one size alone for evaluation.
             augmenter: changes training images; None leaves them.
+            text_augmenter: the same for captions.
             is_training: draw one of a sample's texts per epoch, else take the first; read shards
                 in their order.
             shuffle_buffer: of shards, see `stream_order`.
@@ -64,6 +67,7 @@ class PairSource:
         self._sizes = sizes
         self._seed = seed
         self._augmenter = augmenter
+        self._text_augmenter = text_augmenter
         self._is_training = is_training
         self._shuffle_buffer = shuffle_buffer
         self._keys = np.array([key_of(name) for name in samples.ids], dtype=np.uint64)
@@ -137,4 +141,6 @@ class PairSource:
             return self._preprocessor.tokenizer.trimmed([texts[0] for texts in choices])
         draws = uniforms(keys, 1, seed=self._seed, epoch=epoch, purpose="text")[:, 0].tolist()
         drawn = [texts[int(u * len(texts))] for texts, u in zip(choices, draws, strict=True)]
+        if self._text_augmenter is not None:
+            drawn = self._text_augmenter(drawn, keys, epoch=epoch)
         return self._preprocessor.tokenizer.trimmed(drawn)

@@ -49,6 +49,7 @@ from maquette.tasks.image_text.resolution import SizeSchedule
 from maquette.tasks.image_text.setup import setup_of
 from maquette.tasks.image_text.similarity import dot
 from maquette.tasks.image_text.source import PairSource
+from maquette.tasks.image_text.text_augment import TextAugmenter
 
 
 class ImageTextTask:
@@ -139,6 +140,7 @@ class ImageTextTask:
             sizes=self._schedule(training=augment, size=size),
             seed=self.recipe.seed,
             augmenter=self._augmenter(preprocessor) if augment else None,
+            text_augmenter=self._text_augmenter() if augment else None,
             is_training=augment,
             shuffle_buffer=self.setup.data.shuffle_buffer,
         )
@@ -460,3 +462,7 @@ class ImageTextTask:
         augmenter = Augmenter(seed=self.recipe.seed, fill=preprocessor.mean, **wanted)
         nothing = Augmenter(seed=self.recipe.seed, fill=preprocessor.mean)
         return None if augmenter == nothing else augmenter
+
+    def _text_augmenter(self) -> TextAugmenter:
+        changes = self.setup.text_augmentation.model_dump()
+        return TextAugmenter(seed=self.recipe.seed, **changes)
