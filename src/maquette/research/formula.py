@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 from maquette.errors import nearest
 from maquette.research.latex_words import (
@@ -279,4 +280,5 @@ _UNOPENED = {"right": "\\right has no \\left", "end": "\\end has no \\begin"}
 
 def _alike(word: str) -> str:
     """Return " Did you mean \\sum?", or "" when no command is near."""
-    return nearest(word, sorted(COMMANDS)).replace("'", "\\", 1).replace("'", "")
+    near = get_close_matches(word, sorted(COMMANDS), n=1, cutoff=0.75)
+    return f" Did you mean \\{near[0]}?" if near else ""

@@ -111,8 +111,11 @@ def _read_block(block: Sequence[Token], lines: Sequence[str], part: Part) -> set
 
 def _read_inline(token: Token, line: int, part: Part) -> None:
     for child in token.children or ():
-        if child.type == "formula":
-            part.formulas.append(_formula(child, line + child.meta["below"]))
+        if child.type in ("softbreak", "hardbreak"):
+            line += 1
+        elif child.type == "formula":
+            part.formulas.append(_formula(child, line))
+            line += child.content.count("\n")
         elif child.type == "text" and "$$" in child.content:
             part.odd.append((line, "a $$ has no second $$ behind it, so no formula is read here"))
 
@@ -129,6 +132,8 @@ def _read_item(lines: Sequence[str], at: range, part: Part) -> set[int]:
         if lines[index].strip() and not lines[index].startswith((" ", "\t")):
             break
         used.append(index)
+    while not lines[used[-1]].strip():
+        used.pop()
     more = [_BULLET.sub("", f" {_without_comments(lines[index])}", count=1) for index in used[1:]]
     value = " ".join(filter(None, (piece.strip() for piece in (found["value"], *more))))
     wrapped = _WRAPPED.fullmatch(value)
@@ -239,6 +244,5 @@ def _formula_inline(state: StateInline, silent: bool) -> bool:
     if not silent:
         token = state.push("formula", "", 0)
         token.content = state.src[state.pos + 2 : end]
-        token.meta = {"below": state.src.count("\n", 0, state.pos)}
     state.pos = end + 2
     return True
