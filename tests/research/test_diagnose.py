@@ -177,6 +177,18 @@ def test_limits_are_explained(ended, says):
     assert says in diagnose(found)
 
 
+def test_the_place_where_a_program_hangs_is_named():
+    stack = (
+        "Current thread 0x1 (most recent call first):\n"
+        '  File "/venv/lib/python3.12/site-packages/a.py", line 7 in wait\n'
+        '  File "/w/project/data/loader.py", line 12 in load\n'
+        '  File "/w/project/run.py", line 3 in <module>\n'
+    )
+    found = evidence(ended="time_limit", exit_code=None, stderr_tail=stack, record=None)
+
+    assert "still running at data/loader.py:12 after 3 s" in diagnose(found)
+
+
 def test_a_hanging_program_that_printed_nothing():
     found = evidence(ended="time_limit", exit_code=None, stdout_tail="", record=None)
 

@@ -153,7 +153,7 @@ def ask_a_person_if_stuck(workspace: Workspace, attempts: list[Attempt]) -> None
 
 def names_issue(workspace: Workspace, problem: str) -> bool:
     """Whether an entry under Known Issues begins with `problem` in bold and says something."""
-    entry = rf"^\s*[-*]\s+\*\*{re.escape(problem)}\*\*\s*:?\s*\S"
+    entry = rf"^[ \t]*[-*][ \t]+\*\*{re.escape(problem)}:?\*\*[ \t]*:?[ \t]*[^\s:]"
     return re.search(entry, known_issues(workspace), re.MULTILINE | re.IGNORECASE) is not None
 
 

@@ -11,7 +11,10 @@ from maquette.research.evidence import Evidence
 from maquette.research.sandbox import Limits, run_watched
 from maquette.research.verdict import Verdict, last_line
 
-TESTS = ("-m", "pytest", "-x", "-q", "--tb=native", "-p", "no:cacheprovider")
+TESTS = (
+    *("-m", "pytest", "-x", "-q", "--tb=native", "-p", "no:cacheprovider"),
+    "--capture=sys",  # what the guard says of a test that hangs must reach stderr
+)
 """The project's tests, to the first failure."""
 
 QUIET = {"PYTHONDONTWRITEBYTECODE": "1"}
