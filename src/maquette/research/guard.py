@@ -46,7 +46,7 @@ SETTINGS = "MAQUETTE_GUARD"
 """Environment variable that tells children the settings, in JSON."""
 
 FIRST = 8
-"""How many refusals of one kind are listed; a thousand say no more."""
+"""How many refusals are listed; a thousand say no more."""
 
 SYSTEM = ("/dev", "/proc")
 """Folders without files in the usual sense: devices, shared memory, facts about processes."""
@@ -91,7 +91,7 @@ class Guard:
         self.allowed = tuple({os.path.realpath(path) for path in allowed}) + SYSTEM
         self.data = tuple({os.path.realpath(path) for path in data})
         self.seen: set[str] = set()
-        self.refused = 0
+        self.refused: set[str] = set()
         self.report = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def tell(self, **facts: Any) -> None:
@@ -136,9 +136,10 @@ class Guard:
         there = os.path.lexists(place)
         if (event == "os.mkdir" and there) or (event in ("os.remove", "os.rmdir") and not there):
             return  # changes nothing; the system says so in its own words
-        self.refused += 1
-        if self.refused <= FIRST:
-            self.tell(wrote_outside=f"{place} ({event.removeprefix('os.')})")
+        refused = f"{place} ({event.removeprefix('os.')})"
+        if refused not in self.refused and len(self.refused) < FIRST:
+            self.refused.add(refused)
+            self.tell(wrote_outside=refused)
         raise PermissionError(
             errno.EACCES, "This run may not write outside the project and its data folder", place
         )
@@ -207,10 +208,10 @@ def install(settings: dict[str, Any]) -> None:
     sys.addaudithook(guard)
 
 
-def _own_peak() -> int:
+def _own_peak(facts: str = "/proc/self/status") -> int:
     """Return the most memory that this process ever held, 0 where only Linux would say."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        with open(facts, encoding="ascii", errors="replace") as status:
             lines = dict(line.split(":", 1) for line in status)
         return int(lines["VmHWM"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):

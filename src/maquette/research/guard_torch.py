@@ -14,6 +14,7 @@ import atexit
 import functools
 import gc
 import os
+import sys
 import time
 from typing import Any
 
@@ -67,11 +68,12 @@ class Watch:
     def before_step(self, optimizer: Any, *_: Any) -> None:
         """Count a step, and look at its gradients unless an earlier one was bad."""
         self.steps += 1
-        if not self.bad_gradient:
-            for parameter in self.not_finite(optimizer):
-                self.bad_gradient = True
-                what, name = self.what(parameter.grad), self.name_of(parameter, optimizer)
-                self.guard.tell(bad_gradient=f"step {self.steps}: {what} in {name}")
+        if not self.bad_gradient and (bad := self.not_finite(optimizer)):
+            self.bad_gradient = True
+            names = self.names(optimizer)
+            for parameter in bad:
+                what = f"{self.what(parameter.grad)} in {names[id(parameter)]}"
+                self.guard.tell(bad_gradient=f"step {self.steps}: {what}")
         if time.monotonic() - self.told > SECONDS:
             self.tell()
 
@@ -109,24 +111,22 @@ class Watch:
         """Say how a tensor is not finite."""
         return "nan" if bool(self.torch.isnan(_values(tensor)).any()) else "inf"
 
-    def name_of(self, parameter: Any, optimizer: Any) -> str:
-        """Return the longest name a module has for `parameter`, or where the optimiser holds it."""
-        kind = self.torch.nn.Module
-        modules = [thing for thing in gc.get_objects() if issubclass(type(thing), kind)]
-        names = [
-            name
-            for module in modules
-            if "_modules" in vars(module)  # its constructor has come that far
-            for name, found in module.named_parameters(remove_duplicate=False)
-            if found is parameter
-        ]
-        places = [
-            f"parameter {index} of group {number}"
+    def names(self, optimizer: Any) -> dict[int, str]:
+        """Return id -> name of an optimiser's parameters: where it holds them, or the longest
+        name that a module has for them, which is that of the outermost."""
+        names = {
+            id(parameter): f"parameter {index} of group {number}"
             for number, group in enumerate(optimizer.param_groups)
-            for index, found in enumerate(group["params"])
-            if found is parameter
-        ]
-        return max(names, key=lambda name: (name.count("."), name), default=places[0])
+            for index, parameter in enumerate(group["params"])
+        }
+        depth = dict.fromkeys(names, -1)
+        for thing in gc.get_objects():
+            # A constructor that has not come so far has no parameters to name.
+            if issubclass(type(thing), self.torch.nn.Module) and "_modules" in vars(thing):
+                for name, parameter in thing.named_parameters(remove_duplicate=False):
+                    if name.count(".") > depth.get(id(parameter), sys.maxsize):
+                        depth[id(parameter)], names[id(parameter)] = name.count("."), name
+        return names
 
 
 def watched_save(save: Any, guard: Any) -> Any:
