@@ -68,9 +68,18 @@ def source_of(item: Item, plan: Plan, project: Path) -> Source:
         return Source(
             file=known.file or "", sha256=known.sha256, url=known.url, member=known.member
         )
-    if source.lower().startswith(("https://", "http://")):
+    path = local_path(item, plan)
+    if path is None:
         return Source(file=_mirrored(item, source, digest), sha256=digest, url=source)
-    return _local(item, plan, project, source, digest)
+    return _local(path, f"{plan.path}:{item.line}: {item.name}: {path}", project, digest)
+
+
+def local_path(item: Item, plan: Plan) -> Path | None:
+    """Return where the file of a data set lies on this machine, None where it is fetched."""
+    source = item.fields["source"]
+    if source.lower().startswith((PREFIX, "https://", "http://")):
+        return None
+    return (Path(plan.path).parent / Path(source).expanduser()).resolve()
 
 
 def _mirrored(item: Item, url: str, digest: str) -> str:
@@ -82,9 +91,7 @@ def _mirrored(item: Item, url: str, digest: str) -> str:
     return f"{item.slug}/{name.strip('.') or 'data'}"
 
 
-def _local(item: Item, plan: Plan, project: Path, source: str, digest: str) -> Source:
-    path = (Path(plan.path).parent / Path(source).expanduser()).resolve()
-    place = f"{plan.path}:{item.line}: {item.name}: {path}"
+def _local(path: Path, place: str, project: Path, digest: str) -> Source:
     if path.is_dir():
         raise DataError(
             f"{place} is a folder, which has no checksum; pack it into one zip file and name that."
@@ -103,11 +110,15 @@ def _local(item: Item, plan: Plan, project: Path, source: str, digest: str) -> S
             f"{place} has sha256 {found}, the plan says {digest}. Replace the file, or correct the "
             "line '- sha256: …'."
         )
+    return Source(file=path.name, sha256=found, path=relative_to(path, project))
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """Return `path` as seen from `folder`; whole where they are on different drives."""
     try:
-        relative = os.path.relpath(path, project.resolve())
-    except ValueError:  # another drive on Windows
-        relative = str(path)
-    return Source(file=path.name, sha256=found, path=Path(relative).as_posix())
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
+    except ValueError:
+        return path.as_posix()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,16 +7,21 @@ touches none that is: what belongs into an existing file is printed, for a perso
 from __future__ import annotations
 
 import ast
+import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from maquette.errors import DataError, RunError, UsageError
-from maquette.files import write_folder_once, write_text
-from maquette.research.plan import Item
+from maquette.files import write_text
 from maquette.research.notes import read_notes
+from maquette.research.plan import Item, Plan
+from maquette.research.plan_facts import local_path, relative_to
 from maquette.research.plan_reading import read_plan
 from maquette.research.scaffold_files import Scaffold, notes_text
+from maquette.research.skeletons import module_of
+from maquette.research.sources import definition
 from maquette.research.workspace import Workspace
 
 
@@ -36,17 +41,18 @@ def create(workspace: Path, plan_file: Path) -> list[str]:
     scaffold = Scaffold(plan, space.project)
     texts = {f"{space.project.name}/{name}": text for name, text in scaffold.files.items()}
     texts[space.notes_file.name] = notes_text(plan)
+    texts[space.plan_file.name], moved = _moved_plan(plan, workspace)
 
     def fill(folder: Path) -> None:
         for name, text in texts.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        shutil.copyfile(plan_file, folder / space.plan_file.name)
+            path.write_bytes(text.encode())
 
     _lay_out(workspace, fill)
     return [
         *(f"note: {warning}" for warning in plan.warnings),
+        *moved,
         f"{workspace}: {len(plan.items)} items to write, each with its test:",
         *(_item_line(item, scaffold.files[item.file]) for item in plan.items),
         *_settings_lines(scaffold),
@@ -83,7 +89,7 @@ def update(workspace: Path) -> list[str]:
             written.append(f"written: {space.project / name}")
     lines = [f"note: {warning}" for warning in plan.warnings] + written
     if by_hand:
-        lines += ["No file that was there is touched. By hand:", *by_hand]
+        lines += ["By hand, as no file that was there is touched:", *by_hand]
     return lines if new or written else [*lines, f"{workspace}: every item of the plan is there."]
 
 
@@ -106,23 +112,55 @@ def _refuse_full(workspace: Path) -> None:
         )
 
 
+def _moved_plan(plan: Plan, workspace: Path) -> tuple[str, list[str]]:
+    """Return the plan as it stands in the workspace, and what was changed in it.
+
+    A local path is relative to the plan, which moves; nothing else is touched.
+    """
+    lines = Path(plan.path).read_bytes().decode().split("\n")
+    changed = []
+    for item in plan.of_kind("dataset"):
+        source, path = item.fields["source"], local_path(item, plan)
+        if path is None or Path(source).expanduser().is_absolute():
+            continue
+        new = relative_to(path, workspace)
+        for index in range(item.line, len(lines)):
+            if re.match(r"\s*[-*+]\s+source\s*:", lines[index], re.IGNORECASE):
+                lines[index] = lines[index].replace(source, new)
+                changed.append(
+                    f"note: {workspace / 'plan_res.md'}:{index + 1}: the path is now seen from "
+                    f"there: {new}"
+                )
+                break
+    return "\n".join(lines), changed
+
+
 def _lay_out(workspace: Path, fill: Callable[[Path], None]) -> None:
     """Make the workspace, whole or not at all."""
-    if not workspace.exists():
-        write_folder_once(workspace, fill)
-        return
     # An empty folder may be the current one, or a mount: it stays, and what is whole moves in.
-    staged = write_folder_once(workspace / ".new", fill)
+    exists = workspace.is_dir()
+    home = workspace if exists else workspace.parent
     moved: list[Path] = []
+    staged: Path | None = None
     try:
-        for path in sorted(staged.iterdir()):
-            moved.append(path.rename(workspace / path.name))
+        home.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=home, prefix=".new."))
+        fill(staged)
+        staged.chmod(0o755)
+        if exists:
+            moved.extend(path.rename(home / path.name) for path in sorted(staged.iterdir()))
+        else:
+            staged.rename(workspace)
     except OSError as error:
         for path in moved:
-            path.rename(staged / path.name)
-        shutil.rmtree(staged)
-        raise RunError(f"Could not write {workspace}: {error.strerror or error}.") from error
-    staged.rmdir()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise RunError(
+            f"Could not write {workspace}: {error.strerror or error}. Nothing was left there; free "
+            "some space, or choose another folder."
+        ) from error
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _is_there(item: Item, project: Path) -> bool:
@@ -143,47 +181,37 @@ def _is_there(item: Item, project: Path) -> bool:
             f"{path}{line} cannot be parsed ({reason}), so nobody can tell what it holds. Correct "
             "it and run again; nothing was written."
         ) from error
-    return any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        and node.name == item.symbol
-        for node in ast.walk(tree)
-    )
+    return definition(tree, item.symbol) is not None
 
 
 def _by_hand(item: Item, scaffold: Scaffold, project: Path) -> list[str]:
     """Say what a person adds to existing files for one new item."""
-    pieces: list[tuple[str, str]] = []
+    imported = f"from {module_of(item.file)} import {item.symbol}"
+    entry = f'{imported}\n    "{item.slug}": {item.symbol},'
+    pieces: list[tuple[str, str, str]] = []
     if (project / item.file).exists():
-        pieces.append((item.file, scaffold.code(item)))
-    entry = f'"{item.slug}": {item.symbol},'
+        pieces.append((item.file, "the skeleton", scaffold.code_with_imports(item)))
     if item.kind == "dataset":
-        pieces.append(("data/dataset.py: SOURCES", scaffold.source_code(item.slug)))
-        pieces.append(("run.py: DATASETS", entry))
+        pieces.append(("data/dataset.py", "in SOURCES", scaffold.source_code(item.slug)))
+        pieces.append(("run.py", "in DATASETS", entry))
     elif item.kind == "model":
-        pieces.append(("run.py: MODELS, unless it is a part of another model", entry))
-        pieces.append(("model/__init__.py", f"{item.symbol}"))
+        pieces.append(("model/__init__.py", "and its name in __all__", imported))
+        pieces.append(("run.py", "in MODELS, unless it is a part of another model", entry))
     elif item.kind == "metric":
-        pieces.append(("testing/evaluator.py: METRICS", entry))
+        pieces.append(("testing/evaluator.py", "in METRICS", entry))
     else:
-        pieces.append(("run.py: where the loss is given to train", item.symbol))
-    return [
-        line
-        for place, text in pieces
-        for line in (f"- {item.name}: add to {project / place}:", *_indented(text))
-    ]
-
-
-def _indented(text: str) -> list[str]:
-    return [f"    {line}".rstrip() for line in text.splitlines()]
+        pieces.append(("run.py", "and give it to train", imported))
+    lines = []
+    for file, where, text in pieces:
+        lines += ["", f"{project / file} ({item.name}, {where}):", ""]
+        lines += [f"    {line}".rstrip() for line in text.split("\n")]
+    return lines
 
 
 def _item_line(item: Item, text: str) -> str:
     """Return place, symbol and test of an item."""
-    line = next(
-        node.lineno
-        for node in ast.parse(text).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == item.symbol
-    )
+    node = definition(ast.parse(text), item.symbol)
+    line = node.lineno if node else 1
     return f"  {item.kind:<8}{item.name}: {item.symbol} in {item.file}:{line}, {item.test_file}"
 
 

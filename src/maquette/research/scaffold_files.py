@@ -84,7 +84,7 @@ class Scaffold:
         }
         for file, items in self._items_by_file().items():
             if file not in OPEN:
-                files[file] = module_code(file, items, self._fetches)
+                files[file] = module_code(items, self._fetches)
                 for folder in PurePosixPath(file).parents[:-1]:
                     files.setdefault(f"{folder}/__init__.py", "")
         files |= {item.test_file: test_code(item) for item in self.plan.items}
@@ -94,6 +94,13 @@ class Scaffold:
     def code(self, item: Item) -> str:
         """Return the class or function of one item."""
         return item_code(item, fetch=self._fetches.get(item.slug, ""))
+
+    def code_with_imports(self, item: Item) -> str:
+        """Return the code of one item below what it imports, for a file that is there."""
+        own = module_of(item.file)
+        wanted = item_imports([item], self._fetches)
+        lines = import_lines({module: wanted[module] for module in wanted if module != own})
+        return "\n".join([*lines, "", "", self.code(item)] if lines else [self.code(item)])
 
     def source_code(self, slug: str) -> str:
         """Return the entry of SOURCES for a data set."""
@@ -247,13 +254,13 @@ def _templates() -> list[str]:
 
 
 def _bound_names(tree: ast.Module) -> Iterator[str]:
-    """Yield every name that the top level of a file gives a meaning, once for each time."""
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+    """Yield every name that a file gives a meaning, anywhere, once for each time."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            yield (node.asname or node.name).partition(".")[0]
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
-        elif isinstance(node, ast.Assign):
-            yield from (name.id for name in node.targets if isinstance(name, ast.Name))
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            yield node.target.id
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg

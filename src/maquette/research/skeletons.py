@@ -77,7 +77,7 @@ def item_code(item: Item, *, fetch: str = "") -> str:
     ).rstrip("\n")
 
 
-def module_code(file: str, items: Sequence[Item], fetches: Mapping[str, str]) -> str:
+def module_code(items: Sequence[Item], fetches: Mapping[str, str]) -> str:
     """Return a whole file that holds items and nothing else.
 
     Args:
@@ -120,7 +120,7 @@ def test_code(item: Item) -> str:
         wanted = {module: (use,)}
     whole = item.kind == "dataset"
     template = environment().get_template(f"item/test_{'dataset' if whole else 'item'}.py.jinja")
-    told = f"{{{use}.__name__}} is not tested yet: replace this line by assertions."
+    told = f"Not tested yet: {{{use}.__name__}}"
     return template.render(
         item=item,
         use=use,
