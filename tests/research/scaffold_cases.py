@@ -60,7 +60,8 @@ def plan_text(
     """Return a plan, with some of its sections replaced."""
     return (
         f"# A small net on iris\n\nIs it better than guessing?\n\n## Dataset Plan\n{datasets}\n"
-        f"## Model Plan\n{models}\n## Training Plan\n{training}\n{losses}\n## Testing Plan\n{metrics}"
+        f"## Model Plan\n{models}\n## Training Plan\n{training}\n{losses}\n"
+        f"## Testing Plan\n{metrics}"
     )
 
 

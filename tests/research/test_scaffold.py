@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -27,15 +26,16 @@ from maquette.research import scaffold as module
 from maquette.research.plan_reading import read_plan
 from maquette.research.scaffold import create, update
 
-GUIDE = """
-model/__init__.py data/__init__.py data/dataset.py data/loader.py data/preprocess.py
-training/__init__.py training/trainer.py training/loss.py testing/__init__.py testing/evaluator.py
-testing/metrics.py utils/__init__.py utils/record.py run.py requirements.txt README.md
-""".split()
-ITEMS = """
-model/small_net.py tests/test_iris.py tests/test_small_net.py tests/test_cross_entropy.py
-tests/test_accuracy.py
-""".split()
+GUIDE = {
+    *("model/__init__.py", "data/__init__.py", "data/dataset.py", "data/loader.py"),
+    *("data/preprocess.py", "training/__init__.py", "training/trainer.py", "training/loss.py"),
+    *("testing/__init__.py", "testing/evaluator.py", "testing/metrics.py", "utils/__init__.py"),
+    *("utils/record.py", "run.py", "requirements.txt", "README.md"),
+}
+ITEMS = {
+    *("model/small_net.py", "tests/test_iris.py", "tests/test_small_net.py"),
+    *("tests/test_cross_entropy.py", "tests/test_accuracy.py"),
+}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -47,15 +47,15 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_the_layout_is_the_guides(tmp_path: Path):
     workspace = new_workspace(tmp_path)
 
-    assert sorted(path.name for path in workspace.iterdir()) == [
-        "notes.md",
-        "plan_res.md",
-        "project",
-    ]
-    assert set(GUIDE) | set(ITEMS) <= set(files_of(workspace / "project"))
+    assert names_in(workspace) == ["notes.md", "plan_res.md", "project"]
+    assert GUIDE | ITEMS <= set(files_of(workspace / "project"))
     assert (workspace / "plan_res.md").read_text() == plan_text()
     notes = (workspace / "notes.md").read_text()
     assert re.findall(r"(?m)^## (.+)$", notes) == ["Deviations from Plan", "Known Issues"]
@@ -113,7 +113,8 @@ def test_requirements_are_pinned_to_what_is_installed(tmp_path: Path):
 def test_ruff_finds_nothing_and_changes_nothing(tmp_path: Path):
     pytest.importorskip("ruff")
     awkward = "".join(
-        f"### Part {'very ' * length}long {length}\n- code: model/layer{length}.py:Layer{length}\n\n"
+        f"### Part {'very ' * length}long {length}\n"
+        f"- code: model/layer{length}.py:Layer{length}\n\n"
         f'Says "{"so " * 40}", and \\odot.\n\n'
         for length in (1, 2, 10, 7)
     )
@@ -137,8 +138,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path):
 
     workspace = new_workspace(tmp_path)
 
-    assert set(GUIDE) <= set(files_of(workspace / "project"))
-    assert sorted(os.listdir(workspace)) == ["notes.md", "plan_res.md", "project"]
+    assert GUIDE <= set(files_of(workspace / "project"))
+    assert names_in(workspace) == ["notes.md", "plan_res.md", "project"]
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path):
@@ -184,8 +185,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch, exists: bool):
         new_workspace(tmp_path)
 
     assert workspace.exists() == exists
-    assert sorted(os.listdir(tmp_path)) == ["plan.md", *(["workspace"] if exists else [])]
-    assert not exists or os.listdir(workspace) == []
+    assert names_in(tmp_path) == ["plan.md", *(["workspace"] if exists else [])]
+    assert not exists or names_in(workspace) == []
 
 
 def test_a_move_that_fails_is_taken_back(tmp_path: Path, monkeypatch):
@@ -203,7 +204,7 @@ def test_a_move_that_fails_is_taken_back(tmp_path: Path, monkeypatch):
     with pytest.raises(RunError, match="Input/output error"):
         new_workspace(tmp_path)
 
-    assert os.listdir(workspace) == []
+    assert names_in(workspace) == []
 
 
 def test_a_local_path_is_seen_from_the_plan_and_moves_with_it(tmp_path: Path):

@@ -27,7 +27,7 @@ from maquette.research.skeletons import (
     module_of,
     name_order,
     quoted,
-    test_code,
+    item_test,
 )
 
 OPEN = ("data/dataset.py", "training/loss.py", "testing/metrics.py")
@@ -87,7 +87,7 @@ class Scaffold:
                 files[file] = module_code(items, self._fetches)
                 for folder in PurePosixPath(file).parents[:-1]:
                     files.setdefault(f"{folder}/__init__.py", "")
-        files |= {item.test_file: test_code(item) for item in self.plan.items}
+        files |= {item.test_file: item_test(item) for item in self.plan.items}
         self._refuse_taken_names(files)
         return files
 

@@ -107,7 +107,7 @@ def item_imports(items: Iterable[Item], fetches: Mapping[str, str]) -> dict[str,
     return wanted
 
 
-def test_code(item: Item) -> str:
+def item_test(item: Item) -> str:
     """Return the test file of an item.
 
     That of a data set is complete. The others fail until somebody says what is to come out.
