@@ -55,7 +55,7 @@ def test_the_layout_is_the_guides(tmp_path: Path):
     workspace = new_workspace(tmp_path)
 
     assert names_in(workspace) == ["notes.md", "plan_res.md", "project"]
-    assert GUIDE | ITEMS <= set(files_of(workspace / "project"))
+    assert set(files_of(workspace / "project")) >= GUIDE | ITEMS
     assert (workspace / "plan_res.md").read_text() == plan_text()
     notes = (workspace / "notes.md").read_text()
     assert re.findall(r"(?m)^## (.+)$", notes) == ["Deviations from Plan", "Known Issues"]
@@ -138,7 +138,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path):
 
     workspace = new_workspace(tmp_path)
 
-    assert GUIDE <= set(files_of(workspace / "project"))
+    assert set(files_of(workspace / "project")) >= GUIDE
     assert names_in(workspace) == ["notes.md", "plan_res.md", "project"]
 
 

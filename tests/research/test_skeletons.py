@@ -16,9 +16,9 @@ from maquette.research.skeletons import (
     docstring,
     import_lines,
     item_code,
+    item_test,
     module_code,
     quoted,
-    item_test,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -23,11 +23,11 @@ from maquette.research.skeletons import (
     import_lines,
     item_code,
     item_imports,
+    item_test,
     module_code,
     module_of,
     name_order,
     quoted,
-    item_test,
 )
 
 OPEN = ("data/dataset.py", "training/loss.py", "testing/metrics.py")
