@@ -94,7 +94,7 @@ def test_requirements_are_installed_once_and_alone(tmp_path):
 
 def test_no_requirements_are_an_environment_too(tmp_path):
     python = prepare_environment(a_project(tmp_path, ""), tmp_path / "seen")
-    assert set(packages(python)) <= {"pip", "setuptools", "wheel"}
+    assert packages(python) == {}
 
 
 def test_a_requirement_that_does_not_exist(tmp_path):
@@ -240,10 +240,18 @@ def test_pip_makes_it_where_only_pip_knows_the_index(uv_is_there, monkeypatch):
     monkeypatch.setattr(environment_module, "_pip_is_told", lambda: True)
     installer, (made, filled) = commands(*HERE)
     assert installer == "pip"
-    assert made == ["/usr/bin/python3", "-m", "venv", "home"]
-    assert filled[:4] == ["home/bin/python", "-m", "pip", "install"]
+    assert made == ["/usr/bin/python3", "-m", "venv", "home", "--without-pip"]
+    assert filled[:5] == [sys.executable, "-m", "pip", "--python", "home/bin/python"]
+    assert filled[-2:] == ["-r", "requirements.txt"]
     monkeypatch.setenv("UV_INDEX_URL", "https://packages.example.org/simple")
     assert commands(*HERE)[0] == "uv"
+
+
+def test_without_a_pip_of_our_own_the_environment_brings_one(monkeypatch):
+    monkeypatch.setattr(environment_module, "find_spec", lambda name: None)
+    _, (made, filled) = commands(*HERE)
+    assert made == ["/usr/bin/python3", "-m", "venv", "home"]
+    assert filled[:4] == ["home/bin/python", "-m", "pip", "install"]
 
 
 def test_pip_is_told_by_its_variables_and_its_files(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from maquette.errors import RunError, UsageError
@@ -106,8 +107,13 @@ def commands(home: Path, interpreter: Path, base: Path) -> tuple[str, Sequence[S
         fill = [uv, "pip", "install", "--compile-bytecode", "--python", str(interpreter)]
         made = [uv, "venv", "--python", str(base), str(home)]
         return "uv", (made, [*fill, "-r", "requirements.txt"])
-    install = [str(interpreter), "-m", "pip", "install", "--no-input", "-r", "requirements.txt"]
-    return "pip", ([str(base), "-m", "venv", str(home)], install)
+    rest = ["install", "--no-input", "-r", "requirements.txt"]
+    made = [str(base), "-m", "venv", str(home)]
+    if find_spec("pip") is None:
+        return "pip", (made, [str(interpreter), "-m", "pip", *rest])
+    # Our own pip fills it from outside: an environment without pip is made in a tenth of the time.
+    fill = [sys.executable, "-m", "pip", "--python", str(interpreter), *rest]
+    return "pip", ([*made, "--without-pip"], fill)
 
 
 def _is_set(pattern: str) -> bool:
