@@ -67,7 +67,7 @@ def compete(name: str, split: Split, epochs: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Run the experiment that the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=60, help="at most, for a network (60)")
+    parser.add_argument("--epochs", type=int, default=40, help="at most, for a network (40)")
     parser.add_argument("--seeds", type=int, default=1, help="splits per table (1)")
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--output", type=Path, default=Path("runs", time.strftime("%Y%m%d-%H%M%S")))

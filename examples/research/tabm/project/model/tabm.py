@@ -22,7 +22,7 @@ class TabM(nn.Module):
     """
 
     def __init__(
-        self, features: int, classes: int, *, members: int = 16, width: int = 128, depth: int = 2
+        self, features: int, classes: int, *, members: int = 8, width: int = 128, depth: int = 2
     ) -> None:
         super().__init__()
         self.members = members

@@ -1,8 +1,11 @@
 """The tables, read once; a test that needs them is skipped where they cannot be had."""
 
 import pytest
+import torch
 
 from data.dataset import load_adult, load_wine_quality
+
+torch.set_num_threads(1)  # as in run.py
 
 
 def load_or_skip(load):

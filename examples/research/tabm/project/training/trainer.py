@@ -14,7 +14,7 @@ from testing.metrics import log_loss
 from training.loss import mean_loss
 
 BATCH_SIZE, WEIGHT_DECAY = 256, 3e-4
-PATIENCE = 10  # epochs without a lower validation log loss
+PATIENCE = 8  # epochs without a lower validation log loss
 
 
 def train(model: nn.Module, split: Split, rate: float, epochs: int, seed: int) -> dict[str, Any]:
