@@ -35,7 +35,7 @@ class SignDigits:
     persons: Tensor  # (N,) int64; the same number, the same person's hand
 
 
-def load_sign_digits(side: int = 48) -> SignDigits:
+def load_sign_digits(side: int = 32) -> SignDigits:
     """Bring the file here when it is not yet, and decode its photos at `side` × `side` pixels.
 
     Raises FileNotFoundError when neither cache nor mirror has it, ValueError for other bytes.
