@@ -221,4 +221,6 @@ def _plain(token: Token) -> Iterator[tuple[int, str]]:
             words += child.content
         elif child.type == "code_inline":
             words += "`"
+        elif child.type in {"html_inline", "image"}:
+            words += " "
     yield line, words

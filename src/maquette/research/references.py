@@ -160,6 +160,7 @@ def link(
     decimals: int,
     suffix: str = "",
     signed: bool = False,
+    scientific: bool = False,
 ) -> str:
     """Return the Markdown of a number and the place of its record.
 
@@ -170,8 +171,10 @@ def link(
         decimals: digits after the point.
         suffix: what follows the number; with a percent sign the value is shown times one hundred.
         signed: write a plus before what is above zero.
+        scientific: write 1.5e-4; `decimals` are those of 1.5.
     """
-    shape = ShownNumber("+" if signed else "", "", Decimal(0), decimals, None, suffix)
+    exponent = 0 if scientific else None
+    shape = ShownNumber("+" if signed else "", "", Decimal(0), decimals, exponent, suffix)
     shown = shape.written(Decimal(repr(value)))
     return f"[{shown}]({quote(file)}#{quote(pointer(*place), safe='/~')})"
 

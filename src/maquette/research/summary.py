@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from maquette.errors import DataError, UsageError, one_of
+from maquette.research import plan_values
 from maquette.research.plan import Plan
 from maquette.research.records import RunRecord, Training
 from maquette.research.verdict import groups, metric_key, place
 
 Outcome = Literal["higher", "lower", "equal", "cannot be told"]
-DEFAULT_CONFIDENCE = 0.95
+DEFAULT_CONFIDENCE = "0.95"
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,10 @@ def summarise(plan: Plan, record: RunRecord, *, source: str = "run.json") -> Sum
     Args:
         source: what to call the record in messages.
     Raises:
-        UsageError: the plan's comparisons or confidence cannot be read, or name no model.
+        UsageError: the plan compares a model that the record does not have.
         DataError: one data set, model and seed was trained twice.
     """
-    confidence = read_confidence(plan)
+    confidence = plan_values.confidence(plan.testing.get("confidence", DEFAULT_CONFIDENCE))
     by_group = groups(record.trainings)
     _each_once(record, source)
     metrics = _metrics(plan, record)
@@ -110,7 +111,7 @@ def summarise(plan: Plan, record: RunRecord, *, source: str = "run.json") -> Sum
         means.setdefault(dataset, {})[model] = here
     differences: dict[str, dict[str, dict[str, dict[str, Difference]]]] = {}
     signs: dict[str, dict[str, dict[str, Signs]]] = {}
-    for model, against in _known(plan, read_comparisons(plan), record, source):
+    for model, against in _comparisons(plan, record, source):
         found = {
             dataset: {
                 m: _difference(by_group[dataset, model], by_group[dataset, against], m, confidence)
@@ -124,43 +125,6 @@ def summarise(plan: Plan, record: RunRecord, *, source: str = "run.json") -> Sum
         if len(found) > 1:
             signs.setdefault(model, {})[against] = _signs(list(found.values()))
     return Summary(confidence, metrics, means, differences, signs)
-
-
-def read_comparisons(plan: Plan) -> tuple[tuple[str, str], ...]:
-    """Read `- compare: a against b, c; d against e` as (a, b), (a, c), (d, e).
-
-    Raises:
-        UsageError: it is not of this form.
-    """
-    pairs = []
-    for part in filter(None, map(str.strip, plan.testing.get("compare", "").split(";"))):
-        model, against, others = part.partition(" against ")
-        names = [name.strip().strip("`") for name in others.split(",")]
-        if not against or not model.strip() or not all(names):
-            raise UsageError(
-                f"{plan.path}: compare: {part!r} is not a comparison; write the `model` names of "
-                "the records, such as `- compare: tabm against mlp, trees`."
-            )
-        pairs += [(model.strip().strip("`"), name) for name in names]
-    return tuple(dict.fromkeys(pairs))
-
-
-def read_confidence(plan: Plan) -> float:
-    """Return the plan's confidence, 0.95 where it names none.
-
-    Raises:
-        UsageError: it is not a number between 0 and 1.
-    """
-    written = plan.testing.get("confidence")
-    try:
-        confidence = DEFAULT_CONFIDENCE if written is None else float(written)
-    except ValueError:
-        confidence = math.nan
-    if not 0 < confidence < 1:
-        raise UsageError(
-            f"{plan.path}: confidence: {written!r} is not between 0 and 1; write 0.95 for 95 %."
-        )
-    return confidence
 
 
 def estimate(values: Sequence[float | None], confidence: float) -> Estimate:
@@ -260,11 +224,16 @@ def _each_once(record: RunRecord, source: str) -> None:
         seen[key] = number
 
 
-def _known(
-    plan: Plan, comparisons: Sequence[tuple[str, str]], record: RunRecord, source: str
-) -> Sequence[tuple[str, str]]:
+def _comparisons(plan: Plan, record: RunRecord, source: str) -> list[tuple[str, str]]:
+    """Return (model, the other) for every comparison of the plan, each once."""
+    written = plan.testing.get("compare")
+    if not written:
+        return []
     models = {training.model for training in record.trainings}
-    for name in (name for pair in comparisons for name in pair):
+    pairs = [
+        (model, other) for model, others in plan_values.comparisons(written) for other in others
+    ]
+    for name in (name for pair in pairs for name in pair):
         if name not in models:
             raise UsageError(f"{plan.path}: compare: {one_of(f'model of {source}', name, models)}")
-    return comparisons
+    return list(dict.fromkeys(pairs))
