@@ -1,8 +1,8 @@
 """Python files as trees: what a file imports, defines, calls, and says in strings.
 
     sources = read_sources(project)          every Python file of a project
-    names = origins(source)                  local name -> where it comes from: np -> numpy
-    dotted(node, names)                      np.random.rand -> "numpy.random.rand"
+    source.names                             local name -> where it comes from: np -> numpy
+    dotted(node, source.names)               np.random.rand -> "numpy.random.rand"
 
 Nothing is imported or run. A file that cannot be parsed has an empty tree and says why.
 """
@@ -39,14 +39,14 @@ class Import:
     """One name that a file imports."""
 
     module: str
-    """Dotted, relative ones made absolute: `from ..data import x` in model/a.py is "data"."""
+    """Dotted, relative ones made absolute: `from .a import x` in model/ is "model.a"."""
     name: str | None
     """What is taken from the module; None for `import module`."""
     local: str
     """What it is called in the file."""
     line: int
     climbs_out: bool
-    """A relative import with more dots than the file lies deep."""
+    """A relative import with more dots than the file lies deep, which Python refuses."""
     optional: bool
     """The file does without it: inside `try … except ImportError`, or only for the types."""
 
@@ -106,7 +106,7 @@ class Source:
 
 
 def read_sources(folder: Path) -> tuple[Source, ...]:
-    """Read every Python file below a folder, ordered by name; links are not followed."""
+    """Read every Python file below a folder, in a fixed order; links are not followed."""
     return tuple(read_source(path, folder) for path in python_files(folder))
 
 
@@ -213,15 +213,12 @@ def strings(source: Source) -> Iterator[ast.Constant]:
 
 
 def definition(tree: ast.AST, symbol: str) -> Definition | None:
-    """Find `name`, or `Class.name`, among the definitions of a file, also within `if` and `try`."""
-    first, _, rest = symbol.partition(".")
+    """Find a name among the definitions of a file, also within `if` and `try`."""
     found: Definition | None = None
     for node in top_level(tree):
-        if first in defined_names(node) and isinstance(node, Definition):
+        if symbol in defined_names(node) and isinstance(node, Definition):
             found = node  # the last one wins, as it does when the file runs
-    if found is None or not rest:
-        return found
-    return definition(found, rest) if isinstance(found, ast.ClassDef) else None
+    return found
 
 
 def top_level(tree: ast.AST) -> Iterator[ast.stmt]:

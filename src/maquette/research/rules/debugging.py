@@ -86,7 +86,8 @@ def _innards(call: ast.Call, source: Source) -> str | None:
 def _says_its_name(node: ast.expr, source: Source) -> bool:
     if not isinstance(node, ast.JoinedStr):
         return False
-    return bool(_OWN_NAME.search(ast.get_source_segment(source.text, node) or ""))
+    written = ast.get_source_segment(source.text, node) or ""
+    return bool(_OWN_NAME.search(written.replace("{{", "")))
 
 
 def _bare_word(arguments: list[ast.expr]) -> str | None:

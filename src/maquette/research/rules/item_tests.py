@@ -51,7 +51,7 @@ def _weakness(item: Item, source: Source) -> tuple[int, str, str] | None:
         return (
             0,
             f"is not tested here: nothing uses {item.symbol} of {_module(item)}.",
-            f"Add `from {_module(item)} import {item.symbol.partition('.')[0]}` and a test.",
+            f"Add `from {_module(item)} import {item.symbol}` and a test.",
         )
     every = list(_tests(source.tree))
     if not every:
@@ -85,8 +85,7 @@ def _module(item: Item) -> str:
 def _full_names(item: Item) -> set[str]:
     """Return how a test can name an item: by its module, or by a package that hands it on."""
     parts = _module(item).split(".")
-    first = item.symbol.partition(".")[0]
-    return {".".join([*parts[:depth], first]) for depth in range(1, len(parts) + 1)}
+    return {".".join([*parts[:depth], item.symbol]) for depth in range(1, len(parts) + 1)}
 
 
 def _named(node: ast.AST, names: Mapping[str, str]) -> str | None:

@@ -53,9 +53,8 @@ def code(project: Project) -> Iterator[Finding]:
 
 
 def _missing(project: Project, item: Item, source: Source) -> Finding:
-    first = item.symbol.partition(".")[0]
     for found in source.imports:
-        if found.local == first:
+        if found.local == item.symbol:
             return _finding(
                 item,
                 found.line,

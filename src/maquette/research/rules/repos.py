@@ -27,10 +27,10 @@ def repos(project: Project) -> Iterator[Finding]:
     """Report whatever reaches for code outside the project."""
     for source in project.sources:
         lines: set[int] = set()
-        for line, message in _reaching(source):
+        for line, message, remedy in _reaching(source, project.modules):
             if line not in lines:
                 lines.add(line)
-                yield _finding(source.name, line, message)
+                yield _finding(source.name, line, message, remedy)
     for path in _configuration(project.workspace.project):
         text = path.read_text(encoding="utf-8", errors="replace")
         for number, line in enumerate(text.splitlines(), 1):
@@ -39,26 +39,28 @@ def repos(project: Project) -> Iterator[Finding]:
     yield from _links(project)
 
 
-def _reaching(source: Source) -> Iterator[tuple[int, str]]:
+def _reaching(source: Source, own: frozenset[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, message, remedy)."""
     for item in source.imports:
         if item.module.partition(".")[0] == "repos" or (
             item.name == "repos" and (not item.module or item.climbs_out)
         ):
-            yield item.line, "This imports from repos/."
+            yield item.line, "This imports from repos/.", _REWRITE
+        elif item.climbs_out and item.module in own:
+            message = "This relative import climbs above its package, which Python refuses."
+            yield item.line, message, f"Write `from {item.module} import {item.name}`."
         elif item.climbs_out:
-            yield item.line, "This relative import leads out of the project."
+            yield item.line, "This relative import leads out of the project.", _REWRITE
     inside = _path_strings(source)
     for node in strings(source):
         text = str(node.value)
         is_path = _PATH.fullmatch(text) and "://" not in text and not re.search(r"\s", text)
         if is_path and (text != "repos" or id(node) in inside):
-            yield node.lineno, f"This reaches for repos/: {text!r}."
+            yield node.lineno, f"This reaches for repos/: {text!r}.", _REWRITE
     for node in _search_paths(source):
         if _leads_out(node, source):
-            yield (
-                node.lineno,
-                "This lets the project import from outside its folder (sys.path).",
-            )
+            message = "This lets the project import from outside its folder (sys.path)."
+            yield node.lineno, message, _REWRITE
 
 
 def _path_strings(source: Source) -> set[int]:
@@ -123,16 +125,8 @@ def _links(project: Project) -> Iterator[Finding]:
             continue
         target = path.resolve()
         if not target.is_relative_to(inside):
-            yield Finding(
-                rule="repos",
-                path=f"project/{name}",
-                line=0,
-                message="This is a link to a place outside the project.",
-                remedy=_REWRITE,
-            )
+            yield _finding(name, 0, "This is a link to a place outside the project.")
 
 
-def _finding(name: str, line: int, message: str) -> Finding:
-    return Finding(
-        rule="repos", path=f"project/{name}", line=line, message=message, remedy=_REWRITE
-    )
+def _finding(name: str, line: int, message: str, remedy: str = _REWRITE) -> Finding:
+    return Finding(rule="repos", path=f"project/{name}", line=line, message=message, remedy=remedy)

@@ -2,9 +2,9 @@
 
 Reported everywhere but in tests/: functions that make toy data (`make_moons`, `FakeData`, Faker).
 
-Reported in run.py, in data/ and in what data/ imports: random numbers that become samples or
-targets by themselves (draws.py says what is random by itself): returned, yielded, kept in an
-attribute or under a key, or given to a data set or to a function of the project.
+Reported in run.py, in data/ and in the helpers that data/ imports: random numbers that become
+samples or targets by themselves (draws.py says what is random by itself): returned, yielded, kept
+in an attribute or under a key, or given to a data set or to a function of the project.
 
 Not reported: noise that is combined with data (`image + 0.1 * torch.randn_like(image)`), indices,
 permutations, single numbers such as `torch.rand(1) < 0.5`, and what a name calls noise, a mask, an
@@ -30,6 +30,8 @@ INTENDED = re.compile(
 )
 """Words in a name that say that random numbers are meant: the name of the variable, of the
 argument, or of the function that returns them."""
+_MAY_DRAW = (("model",), ("training",), ("testing",))
+"""Weights and latent variables are drawn there."""
 _DATA_SETS = frozenset(
     {"TensorDataset", "DataLoader", "DataFrame", "Series", "from_dict", "from_numpy", "zip"}
 )
@@ -66,7 +68,7 @@ def _finding(source: Source, line: int, message: str) -> Finding:
 
 
 def _pipeline(project: Project) -> set[str]:
-    """Return run.py, the files of data/, and what those import."""
+    """Return run.py, the files of data/, and the helpers that those import."""
     by_module = {source.module: source for source in project.sources}
     waiting = [source for source in project.sources if source.package[:1] == ("data",)]
     seen = {"run.py"}
@@ -77,7 +79,8 @@ def _pipeline(project: Project) -> set[str]:
         seen.add(source.name)
         for item in source.imports:
             asked = (item.module, f"{item.module}.{item.name}")
-            waiting += [by_module[module] for module in asked if module in by_module]
+            found = [by_module[module] for module in asked if module in by_module]
+            waiting += [other for other in found if other.package[:1] not in _MAY_DRAW]
     return seen
 
 
