@@ -107,6 +107,7 @@ def validate(
     epochs: research.Epochs = 2,
     time_limit: research.TimeLimit = 1800,
     memory_limit: research.MemoryLimit = 8,
+    gpu_memory_limit: research.GpuMemoryLimit = None,
 ) -> None:
     """Train a recipe for two epochs within limits, and judge what it shows; leaves nothing behind.
 
@@ -114,7 +115,7 @@ def validate(
     """
     from maquette.research.recipe_run import validate_recipe
 
-    limits = research.limits_of(time_limit, memory_limit)
+    limits = research.limits_of(time_limit, memory_limit, gpu_memory_limit)
     run = validate_recipe(recipe, overrides or [], epochs=epochs, limits=limits)
     for line in run.lines():
         print(line)

@@ -20,6 +20,7 @@ class SmallLimits:
     seconds: float = 60.0
     memory_bytes: int = 2 * GIB
     output_bytes: int = 2**20
+    gpu_memory_bytes: int | None = None
 
 
 def item(kind: Any, name: str, **fields: str) -> Item:

@@ -147,6 +147,16 @@ def test_time_and_memory_tell_what_was_taken_and_allowed():
     assert verdicts["memory"].found == "peak 1.00 GiB of at most 2 GiB; GPU 0.50 GiB"
 
 
+def test_the_gpus_peak_has_a_limit_where_one_is_given():
+    limits = SmallLimits(gpu_memory_bytes=GIB)
+    for peak, passed in ((GIB, True), (2 * GIB, False), (None, True)):
+        verdict = judge(evidence(gpu_peak_bytes=peak), plan(), limits)[2]
+        assert (verdict.check, verdict.passed) == ("memory", passed)
+    verdict = judge(evidence(gpu_peak_bytes=2 * GIB), plan(), limits)[2]
+    assert verdict.found.endswith("; GPU 2.00 GiB of at most 1 GiB")
+    assert verdict.remedy == "use a smaller batch, or raise --gpu-memory-limit"
+
+
 def test_silence_is_a_note_beside_a_record_and_a_failure_without():
     silent = {"stdout_tail": " \n", "stderr_tail": ""}
 

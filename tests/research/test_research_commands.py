@@ -133,6 +133,7 @@ def test_validate_then_report(capsys, tmp_path, monkeypatch):
         ("--time-limit", "0", "--time-limit is 0, expected a number above 0, such as 1800."),
         ("--memory-limit", "-1", "--memory-limit is -1, expected a number above 0, such as 8."),
         ("--memory-limit", "inf", "--memory-limit is inf, expected a number above 0"),
+        ("--gpu-memory-limit", "0", "--gpu-memory-limit is 0, expected a number above 0"),
         ("--epochs", "1", "--epochs is 1, expected 2 at least"),
     ],
 )

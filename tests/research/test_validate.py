@@ -55,7 +55,12 @@ def test_a_good_project_passes_and_leaves_its_record(tmp_path):
     assert record["tests"]["failed"] == 0
     assert record["peak_memory_gib"] > 0
     assert record["gpu_peak_memory_gib"] is None
-    assert record["limits"] == {"seconds": 60, "memory_gib": 1, "output_bytes": 10 * 2**20}
+    assert record["limits"] == {
+        "seconds": 60,
+        "memory_gib": 1,
+        "gpu_memory_gib": None,
+        "output_bytes": 10 * 2**20,
+    }
     assert record["machine"]["cores"]
     assert record["evidence"]["read_files"] == {"RESEARCH_DATA/wine.csv": SHA}
     assert found.project_sha256 == before == project_sha256(workspace.project)

@@ -39,6 +39,10 @@ MemoryLimit = Annotated[
     float,
     typer.Option(help="GiB that it and its children may hold; then it is ended.", metavar="GIB"),
 ]
+GpuMemoryLimit = Annotated[
+    float | None,
+    typer.Option(help="GiB that its tensors may hold on GPUs; more is a failure.", metavar="GIB"),
+]
 
 
 @plan_app.command("template")
@@ -120,6 +124,7 @@ def validate(
     epochs: Epochs = 2,
     time_limit: TimeLimit = 1800,
     memory_limit: MemoryLimit = 8,
+    gpu_memory_limit: GpuMemoryLimit = None,
     fresh: Annotated[
         bool,
         typer.Option(
@@ -138,7 +143,7 @@ def validate(
     attempt = validate_workspace(
         Workspace.open(workspace),
         epochs=epochs,
-        limits=limits_of(time_limit, memory_limit),
+        limits=limits_of(time_limit, memory_limit, gpu_memory_limit),
         fresh=fresh,
     )
     for line in attempt.lines():
@@ -192,15 +197,21 @@ def lint(
     print(f"{checked.numbers} numbers in {checked.files} files are those of their records")
 
 
-def limits_of(seconds: float, gib: float) -> Limits:
-    """Return the limits that --time-limit and --memory-limit ask for.
+def limits_of(seconds: float, gib: float, gpu_gib: float | None) -> Limits:
+    """Return the limits that --time-limit, --memory-limit and --gpu-memory-limit ask for.
 
     Raises:
         UsageError: one is not above zero.
     """
     from maquette.research.sandbox import Limits
 
-    for option, value, such in (("--time-limit", seconds, 1800), ("--memory-limit", gib, 8)):
-        if not (math.isfinite(value) and value > 0):
+    given = {"--time-limit": seconds, "--memory-limit": gib, "--gpu-memory-limit": gpu_gib}
+    for option, value in given.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            such = "1800" if option == "--time-limit" else "8"
             raise UsageError(f"{option} is {value:g}, expected a number above 0, such as {such}.")
-    return Limits(seconds=seconds, memory_bytes=max(1, int(gib * 2**30)))
+    return Limits(
+        seconds=seconds,
+        memory_bytes=max(1, int(gib * 2**30)),
+        gpu_memory_bytes=None if gpu_gib is None else max(1, int(gpu_gib * 2**30)),
+    )

@@ -32,14 +32,20 @@ def within_time(case: Case) -> Verdict:
 
 
 def within_memory(case: Case) -> Verdict:
-    """Its whole process tree stayed below the limit; the GPU's peak is told beside it."""
-    evidence, limit = case.evidence, case.limits.memory_bytes
-    found = f"peak {evidence.peak_bytes / GIB:.2f} GiB of at most {limit / GIB:.3g} GiB"
-    if evidence.gpu_peak_bytes is not None:
-        found += f"; GPU {evidence.gpu_peak_bytes / GIB:.2f} GiB"
-    if evidence.ended != "memory_limit":
-        return Verdict("memory", True, found)
-    return Verdict("memory", False, found, "use a smaller batch, or raise --memory-limit")
+    """Its whole process tree stayed below the limit, and its tensors below that of the GPU."""
+    evidence, limits = case.evidence, case.limits
+    gpu, gpu_limit = evidence.gpu_peak_bytes, limits.gpu_memory_bytes
+    found = (
+        f"peak {evidence.peak_bytes / GIB:.2f} GiB of at most {limits.memory_bytes / GIB:.3g} GiB"
+    )
+    if gpu is not None:
+        found += f"; GPU {gpu / GIB:.2f} GiB"
+        found += f" of at most {gpu_limit / GIB:.3g} GiB" if gpu_limit is not None else ""
+    if evidence.ended == "memory_limit":
+        return Verdict("memory", False, found, "use a smaller batch, or raise --memory-limit")
+    if gpu is not None and gpu_limit is not None and gpu > gpu_limit:
+        return Verdict("memory", False, found, "use a smaller batch, or raise --gpu-memory-limit")
+    return Verdict("memory", True, found)
 
 
 def says_something(case: Case) -> Verdict:

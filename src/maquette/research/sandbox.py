@@ -35,7 +35,15 @@ GUARD = Path(__file__).with_name("guard.py")
 DATA = ("RESEARCH_DATA", "RESEARCH_MIRROR", "MAQUETTE_DATA_MIRROR")
 """Environment variables that name folders of data; into the first, a program may write."""
 
-_CACHES = ("MPLCONFIGDIR", "TMPDIR", "TEMP", "TMP", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
+_CACHES = (
+    "CUDA_CACHE_PATH",
+    "MPLCONFIGDIR",
+    "TEMP",
+    "TMP",
+    "TMPDIR",
+    "TRITON_CACHE_DIR",
+    "XDG_CACHE_HOME",
+)
 """Where libraries keep what they can make again; each run gets an empty folder for them."""
 
 _DISTURBING = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONSAFEPATH")
@@ -51,6 +59,8 @@ class Limits:
     """Of the program and all its children together."""
     output_bytes: int = 10 * 2**20
     """Of standard output and of standard error, each."""
+    gpu_memory_bytes: int | None = None
+    """Of tensors on CUDA devices, judged when the program has ended; None: what the cards have."""
 
     def __post_init__(self) -> None:
         """Check them.
@@ -60,6 +70,8 @@ class Limits:
         """
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None:
+                continue
             if not (value > 0 and math.isfinite(value)):
                 raise UsageError(
                     f"The limit of {field.name} is {value:g}, expected a number above 0, "

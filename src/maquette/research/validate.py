@@ -113,6 +113,7 @@ def _attempt(
         "limits": {
             "seconds": limits.seconds,
             "memory_gib": round(limits.memory_bytes / GIB, 3),
+            "gpu_memory_gib": _in_gib(limits.gpu_memory_bytes),
             "output_bytes": limits.output_bytes,
         },
         **before,
