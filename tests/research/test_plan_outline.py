@@ -96,6 +96,7 @@ def test_words_directly_below_a_field_are_text():
         ("It is $$x$$ and\n$$ y $$.", [("x", 2), ("y", 3)]),
         ("$$ x $$ or $$ y $$", [("x", 2), ("y", 2)]),
         ("- formula: $$ x $$", [("x", 2)]),
+        ("[see $$x]$$](a.md)", [("x]", 2)]),
         ("- formula:\n  $$\n  x\n  $$", [("x", 3)]),
         ("> $$\n> x\n> $$", [("x", 2)]),
         ("    $$ code $$", []),

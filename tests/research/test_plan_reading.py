@@ -235,6 +235,13 @@ def test_a_mistake_is_told_alone():
     ]
 
 
+def test_of_very_many_mistakes_the_first_are_told():
+    told = problems(GOOD + "- goal: lower\n- goal:\n" * 60)
+    assert len(told) == 51
+    assert told[0].startswith("plan.md:27: '- goal:' is given a second time")
+    assert told[50] == "plan.md:77: 70 more from here on; mend the first ones first."
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -331,11 +338,11 @@ def test_files_that_are_no_plan(tmp_path):
     assert str(told.value) == (
         f"{latin}:2: the byte 0xef is not UTF-8; save the plan as UTF-8 text."
     )
-    (large := tmp_path / "large.md").write_bytes(b"x" * 1_000_001)
+    (large := tmp_path / "large.md").write_bytes(b"x" * 200_001)
     with pytest.raises(DataError) as told:
         read_plan(large)
     assert str(told.value) == (
-        f"{large} has more than 1000000 bytes; a plan is a text that people read."
+        f"{large} has more than 200000 bytes; a plan is a text that people read."
     )
 
 

@@ -6,6 +6,8 @@ A workspace is a folder; `workspace.py` says what lies where. Start reading ther
 (what a plan consists of) and `records.py` (what a run proves), which all commands share.
 
     plan_reading.py   Markdown -> Plan, with line numbers        formula.py    what a formula names
+    plan_outline.py   headings, fields, formulas, lines          plan_items.py one item
+    plan_values.py    what a field may say                       latex_words.py
     template.py       a plan to fill in                          scaffold.py   `new`
     check.py, rules/  `check`: is everything of the plan there   sources.py    Python files as trees
     sandbox.py        a program in a fresh environment, watched  guard.py      inside that program

@@ -27,6 +27,7 @@ _MEANT: Mapping[str, tuple[str, ...]] = {
     "Testing Plan": ("compare", "confidence"),
 }
 """Keys that commands look for; a near spelling of one is warned about. All others are free."""
+_MOST = 50  # notes that are told at once
 
 
 @dataclass
@@ -56,12 +57,15 @@ class Notes:
             return None
 
     def told(self, notes: Sequence[tuple[int, str]]) -> tuple[str, ...]:
-        """Return "path:line: sentence", once each, in the order of the file."""
+        """Return "path:line: sentence" in the order of the file; of very many, the first."""
+        ordered = sorted(set(notes))
+        more = len(ordered) - _MOST
+        if more > 0:
+            last = (ordered[_MOST][0], f"{more} more from here on; mend the first ones first")
+            ordered = [*ordered[:_MOST], last]
         return tuple(
-            dict.fromkeys(
-                f"{self.path}:{line}: {text if text.endswith(('.', '?')) else f'{text}.'}"
-                for line, text in sorted(notes)
-            )
+            f"{self.path}:{line}: {text if text.endswith(('.', '?')) else f'{text}.'}"
+            for line, text in ordered
         )
 
 

@@ -147,7 +147,7 @@ def _read_item(lines: Sequence[str], at: range, part: Part) -> set[int]:
 def _text(lines: Sequence[str], at: range, used: set[int]) -> str:
     """Return the lines that are left, without comments and without holes."""
     left = _COMMENT.sub("", "\n".join(lines[index] for index in at if index not in used))
-    return re.sub(r"\n[ \t]*(?:\n[ \t]*)+\n", "\n\n", left).strip()
+    return re.sub(r"\n\s*\n", "\n\n", left).strip()
 
 
 def _plain(heading: Token) -> str:

@@ -18,7 +18,7 @@ from maquette.research.plan import SECTIONS, Item, Plan
 from maquette.research.plan_items import Notes, read_fields, read_item
 from maquette.research.plan_outline import Part, read_outline
 
-_LARGEST = 1_000_000  # bytes; what is larger is no text that people read
+_LARGEST = 200_000  # bytes; what is larger is no text that people read
 
 
 def read_plan(path: str | Path) -> Plan:
