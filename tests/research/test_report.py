@@ -164,7 +164,7 @@ def test_the_report_has_the_sections_of_the_guide_in_their_order(workspace: Work
         "Record",
     ]
     assert "\nDoes one layer help?\n" in text
-    assert lines == [f"{workspace.report_file}: 15 numbers, each with its record"]
+    assert lines == [f"{workspace.report_file}: 17 numbers, each with its record"]
     assert not workspace.summary_file.exists()
     assert lint([workspace.report_file], strict=True) == ()
 

@@ -49,6 +49,7 @@ class Checked:
 
     files: int = 0
     numbers: int = 0
+    """Links to a place in a record."""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -80,7 +81,7 @@ def check_numbers(paths: Sequence[Path], *, strict: bool = False) -> Checked:
             message = f"byte {error.start} is not UTF-8; save the file as UTF-8"
             checked.problems.append(Problem(path, 1, 0, "", None, None, message))
             continue
-        checked.numbers += len(found.links)
+        checked.numbers += sum("#" in link.target for link in found.links)
         problems = [problem for link in found.links for problem in _compare(path, link, records)]
         problems += [_not_a_link(path, broken) for broken in found.broken_links]
         if strict:
