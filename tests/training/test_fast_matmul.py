@@ -86,8 +86,7 @@ def test_hardly_faster_or_rounded_is_not(monkeypatch, medium, error):
 
 
 def test_the_measured_error_tells_float32_from_bfloat16():
-    x, weight, gradient = module._operands((300, 64, 32))
-    assert x.shape == (module.MOST_ROWS, 64)
+    x, weight, gradient = module._operands((256, 64, 32))
     assert module._error(x, weight, gradient) < EXACT
     exact, rounded = x @ weight.T, x.bfloat16() @ weight.bfloat16().T
     assert (rounded - exact).norm() / exact.norm() > 100 * EXACT
@@ -104,6 +103,14 @@ def test_the_whole_measurement_on_this_machine():
     assert (chosen.precision == "medium") == (
         chosen.speedup >= module.WORTH and chosen.error <= EXACT
     )
+
+
+def test_longer_batches_share_a_measurement(network, monkeypatch):
+    monkeypatch.setattr(module, "LARGE", 150)
+    monkeypatch.setattr(module, "MOST_ROWS", 4)
+    for rows in (5, 8):
+        batch = next(Rows().batches(torch.arange(rows), 8, epoch=0))
+        assert linear_products(network, batch) == [(4, 40, 40), (4, 6, 40), (4, 40, 1)]
 
 
 def test_small_products_do_not_count(network):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +41,9 @@ EVENT = "fp32 products"
 LARGE = 1 << 26
 """Multiply-adds of a product from which on it counts; smaller ones are over before it matters."""
 MOST_ROWS = 256
+"""Rows of a product that is measured, at most."""
 MOST_SHAPES = 3
-TURNS = 5
+TURNS = 9
 
 Product = tuple[int, int, int]
 """Rows, inputs and outputs of a linear layer."""
@@ -136,17 +136,19 @@ def choice_file(products: Sequence[Product]) -> Path:
 
 def linear_products(model: nn.Module, batch: Batch) -> list[Product]:
     """Return the large products in which most of the linear layers' work is, the largest share
-    first; none where all are small."""
+    first; none where all are small. More than `MOST_ROWS` rows take longer and change little, so
+    no more are told, and batches of different lengths share one measurement."""
     work: Counter[Product] = Counter()
 
     def look(layer: nn.Module, output: Tensor) -> None:
         assert isinstance(layer, nn.Linear), "only these are watched"
         rows = output.numel() // layer.out_features
-        work[rows, layer.in_features, layer.out_features] += output.numel() * layer.in_features
+        product = (min(rows, MOST_ROWS), layer.in_features, layer.out_features)
+        if output.numel() * layer.in_features >= LARGE:
+            work[product] += output.numel() * layer.in_features
 
     watch_layers(model, batch, (nn.Linear,), look)
-    large = [product for product, _ in work.most_common() if math.prod(product) >= LARGE]
-    return large[:MOST_SHAPES]
+    return [product for product, _ in work.most_common(MOST_SHAPES)]
 
 
 def choose_matmul(products: Sequence[Product], *, timer: Timer | None = None) -> MatmulChoice:
@@ -160,7 +162,7 @@ def choose_matmul(products: Sequence[Product], *, timer: Timer | None = None) ->
     try:
         torch.set_float32_matmul_precision("medium")
         error = max(_error(*tensors) for tensors in operands)
-        seconds = _seconds(operands, timer or _wall_seconds)
+        seconds = _seconds(operands, timer or _taken)
     finally:
         torch.set_float32_matmul_precision(before)
     speedup = seconds["highest"] / max(seconds["medium"], 1e-9)
@@ -175,7 +177,6 @@ Operands = tuple[Tensor, Tensor, Tensor]
 
 def _operands(product: Product) -> Operands:
     rows, inputs, outputs = product
-    rows = min(rows, MOST_ROWS)  # more take longer and change little
     generator = torch.Generator().manual_seed(0)
     shapes = ((rows, inputs), (outputs, inputs), (rows, outputs))
     x, weight, gradient = (torch.randn(shape, generator=generator) for shape in shapes)
@@ -205,7 +206,9 @@ def _seconds(operands: Sequence[Operands], timer: Timer) -> dict[str, float]:
     return {way: sum(times) for way, times in fastest.items()}
 
 
-def _wall_seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _taken(run: Callable[[], object]) -> float:
+    """Seconds of the processor where one thread works, which other work hardly disturbs."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
