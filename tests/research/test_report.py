@@ -244,7 +244,7 @@ def test_the_record_names_attempts_commands_and_checksums(workspace: Workspace) 
     assert text.strip().split("\n") == [
         "| attempt | outcome | diagnosis | run |",
         "| --- | --- | --- | --- |",
-        r"| attempt 001 | failed: loss falls | The loss \| rises: lower \`lr\`. | 42.1 s |",
+        r"| attempt 001 | failed: loss falls | The loss \| rises: lower `lr`. | 42.1 s |",
         "| attempt 002 | passed | – | 42.1 s |",
         "",
         rf"- Validation: `` python run.py --epochs 2 | tee `log` ``, its record has sha256 `{run}`",
@@ -473,5 +473,6 @@ def test_decimals_of_a_table_follow_its_deviations() -> None:
 def test_words_and_numbers() -> None:
     assert code("") == "(no name)"
     assert code("`a`") == "`` `a` ``"
-    assert plain("a_b\n<c>") == r"a\_b \<c\>"
+    assert plain("a `b_c` -> ` $d") == r"a `b_c` -> \` \$d"
+    assert plain("a_b\n<c>") == r"a\_b \<c>"
     assert number(None, "r.json", "a") == "not a number"

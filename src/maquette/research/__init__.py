@@ -13,7 +13,8 @@ A workspace is a folder; `workspace.py` says what lies where. Start reading ther
     sandbox.py        a program in a fresh environment, watched  guard.py      inside that program
     judge.py          what a validation run shows                validate.py   `validate`, attempts
     recipe_run.py     `maquette validate RECIPE`, judged alike
-    report.py         `report`                                   lint.py       numbers and records
-    references.py     a number in a text that points into a record
+    report.py         `report`; its parts are in report_*.py     summary.py    means, differences
+    references.py     a number that points into a record         lint.py       `lint`
+    marked.py         where a Markdown text shows numbers
     commands.py       the verbs of the command line
 """

@@ -25,8 +25,12 @@ def code(name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Write foreign words on one line, so that nothing in them is taken for Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>|#$])", r"\\\1", " ".join(text.split()))
+    """Write foreign words on one line; of Markdown in them only `code` is taken for such."""
+
+    def safe(match: re.Match[str]) -> str:
+        return match[0] if match[1] is None else f"\\{match[1]}"
+
+    return re.sub(r"`[^`\\]+`|([\\`*_{}\[\]<|#$])", safe, " ".join(text.split()))
 
 
 def number(
