@@ -52,7 +52,7 @@ def main() -> int:
     for case in _cases(options):
         print(f"\n{case}", flush=True)
         results[case] = rounds.measure(__file__, options, ["--case", case])
-        _report(case, results[case])
+        results[case]["summary"] = _report(case, results[case])
         rounds.save(options.out, results)
     if "large" in options.parts:
         results["large memory"] = clip_large.memory(options)
@@ -70,13 +70,14 @@ def _cases(options: argparse.Namespace) -> list[str]:
     return cases + ["large"] * ("large" in options.parts)
 
 
-def _report(case: str, result: dict[str, Any]) -> None:
+def _report(case: str, result: dict[str, Any]) -> dict[str, Any]:
     jobs = list(result["seconds"]["plain"])
     if case == "large":
         cached = next(job for job in jobs if job.endswith("cached"))
         pairs = [(cached, job) for job in jobs if job != cached and "alone" not in job]
-        rounds.report(result, pairs, lambda s: f"{s:.2f} s, {clip_large.LARGE / s:.0f} pairs/s")
-        return
+        return rounds.report(
+            result, pairs, lambda s: f"{s:.2f} s, {clip_large.LARGE / s:.0f} pairs/s"
+        )
     pairs = [
         (job, job.replace("maquette", peer))
         for job in jobs
@@ -84,7 +85,7 @@ def _report(case: str, result: dict[str, Any]) -> None:
         for peer in PEERS
     ]
     step = case.startswith("step")
-    rounds.report(
+    return rounds.report(
         result, pairs, lambda s: f"{s:.2f} s, {BATCH / s:.1f}/s" if step else f"{1e3 * s:.1f} ms"
     )
 

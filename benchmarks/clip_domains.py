@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/clip_domains.py --seeds 3 --jobs 2 --out domains.json
 
-Each recipe is trained as it is, and once more with `PLAIN`: the loss InfoNCE with its defaults and
-no augmentation. Everything else (data, splits, network, epochs, batch, learning rate, the choice of
-the best epoch by validation mean recall) is the same. What is compared is validation mean recall of
-the weights that are shipped; test mean recall stands beside it. Seeds differ in the weights, the
-order and in which training images are taken out for validation, so they are compared in pairs.
+Each recipe is trained as it is, and once more with `PLAIN`: the loss InfoNCE with its defaults, and
+neither images nor captions varied. Everything else (data, splits, network, epochs, batch, learning
+rate, the choice of the best epoch by validation mean recall) is the same. What is compared is
+validation mean recall of the weights that are shipped; test mean recall stands beside it. Seeds
+differ in the weights, the order and the split, so they are compared in pairs.
 
 Every run is a process of its own with one thread. Needs the mirror (MAQUETTE_DATA_MIRROR) once.
 """
@@ -31,6 +31,7 @@ PLAIN = (
     "contrastive.loss=infonce",
     "contrastive.parameters={label_smoothing: 0.0}",  # left out, it would be the domain's
     "data.image_text.augmentation={}",
+    "data.image_text.text_augmentation={}",
 )
 QUIET = ("tracking.enabled=false", "evaluation.bootstrap=0")
 
@@ -41,14 +42,18 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--out", type=Path, help="write every run's numbers to this JSON file")
+    parser.add_argument(
+        "--out", type=Path, help="write what the seeds say, and every run, to this JSON file"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as runs, ThreadPoolExecutor(options.jobs) as pool:
         wanted = list(_jobs(options.recipes, options.seeds))
         results = list(pool.map(lambda job: _train(Path(runs), *job), wanted))
+    summary = summarise(results)
     if options.out is not None:
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(table(results))
+        record = {"summary": summary, "runs": results}
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(table(summary))
 
 
 def _jobs(recipes: Sequence[str], seeds: int) -> Iterator[tuple[str, str, int]]:
@@ -96,35 +101,71 @@ def _shown(metrics: Mapping[str, float]) -> list[str]:
     return [name for name in metrics if "loss" not in name and "temperature" not in name]
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """One line per recipe and split: both means with deviations, and the paired difference."""
-    lines = [f"{'':34}{'recipe':>16}{'plain InfoNCE':>16}{'difference':>18}{'chance':>8}"]
-    for recipe in dict.fromkeys(one["recipe"] for one in results):
-        for split in ("valid", "test"):
-            ours = _values(results, recipe, "recipe", split)
-            plain = _values(results, recipe, "plain", split)
-            gains = [a - b for a, b in zip(ours, plain, strict=True)]
-            chance = next(one["chance"] for one in results if one["recipe"] == recipe)
-            lines.append(
-                f"{recipe + ', ' + split:34}{_spread(ours):>16}{_spread(plain):>16}"
-                f"{_spread(gains):>18}{chance if split == 'test' else float('nan'):>8.3f}"
-            )
-    return "\n".join(lines)
+def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return recipe -> split -> what the seeds say of both ways and of their paired difference."""
+    return {
+        recipe: {
+            **{split: _comparison(results, recipe, split) for split in ("valid", "test")},
+            "chance": statistics.mean(_values(results, recipe, "recipe", "chance")),
+            "variants": {way: _others(results, recipe, way) for way in ("recipe", "plain")},
+        }
+        for recipe in dict.fromkeys(one["recipe"] for one in results)
+    }
 
 
-def _values(
-    results: Sequence[Mapping[str, Any]], recipe: str, variant: str, split: str
-) -> list[float]:
+def _comparison(results: Sequence[Mapping[str, Any]], recipe: str, split: str) -> dict[str, Any]:
+    ours = _values(results, recipe, "recipe", f"{split}/mean_recall")
+    plain = _values(results, recipe, "plain", f"{split}/mean_recall")
+    gains = [a - b for a, b in zip(ours, plain, strict=True)]
+    return {
+        "recipe": _spread(ours),
+        "plain": _spread(plain),
+        "difference": _spread(gains),
+        "seeds": len(gains),
+        "seeds_above": sum(gain > 0 for gain in gains),
+    }
+
+
+def _others(results: Sequence[Mapping[str, Any]], recipe: str, way: str) -> dict[str, Any]:
+    names = ("zero_shot_accuracy", "linear_probe_accuracy")
+    found: dict[str, Any] = {name: _spread(_values(results, recipe, way, name)) for name in names}
+    minutes = [seconds / 60 for seconds in _values(results, recipe, way, "training_seconds")]
+    return found | {"median_minutes": statistics.median(minutes)}
+
+
+def _values(results: Sequence[Mapping[str, Any]], recipe: str, way: str, name: str) -> list[float]:
     return [
-        one["metrics"][f"{split}/mean_recall"]
+        one["metrics"].get(name, one.get(name))
         for one in results
-        if one["recipe"] == recipe and one["variant"] == variant
+        if one["recipe"] == recipe and one["variant"] == way
     ]
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float]) -> dict[str, float]:
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+    return {"mean": statistics.mean(values), "deviation": deviation}
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """One line per recipe and split: both means with deviations, and the paired difference."""
+    lines = [
+        f"{'mean recall':32}{'recipe':>16}{'plain InfoNCE':>16}{'difference':>16}"
+        f"{'seeds above':>14}{'chance':>8}"
+    ]
+    for recipe, found in summary.items():
+        for split in ("valid", "test"):
+            cells = [
+                f"{one['mean']:.3f} ± {one['deviation']:.3f}"
+                for one in (found[split][key] for key in ("recipe", "plain", "difference"))
+            ]
+            above = f"{found[split]['seeds_above']} of {found[split]['seeds']}"
+            chance = f"{found['chance']:.3f}" if split == "test" else ""
+            lines.append(
+                f"{recipe + ', ' + split:32}"
+                + "".join(f"{cell:>16}" for cell in cells)
+                + f"{above:>14}{chance:>8}"
+            )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import statistics
 import sys
@@ -59,11 +60,19 @@ def main() -> int:
     print(f"{len(paths)} images, batches of {BATCH}, {SIZE} × {SIZE}, {arguments.rounds} turns")
     print(f"{'':<26}{'images/s':>10}{'clock s':>10}{'cpu s':>10}{'ratio':>8}{'cpu ratio':>11}")
     first = next(iter(ways))
+    found = {}
     for name in ways:
-        print(
-            f"{name:<26}{len(paths) / wall[name]:>10.0f}{wall[name]:>10.3f}{cpu[name]:>10.3f}"
-            f"{wall[first] / wall[name]:>8.1f}{cpu[first] / cpu[name]:>11.1f}"
-        )
+        found[name] = {
+            "images_per_second": len(paths) / wall[name],
+            "clock_seconds": wall[name],
+            "cpu_seconds": cpu[name],
+            "times_faster": wall[first] / wall[name],
+            "times_faster_by_cpu": cpu[first] / cpu[name],
+        }
+        rate, clock, work, ratio, cpu_ratio = found[name].values()
+        print(f"{name:<26}{rate:>10.0f}{clock:>10.3f}{work:>10.3f}{ratio:>8.1f}{cpu_ratio:>11.1f}")
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -72,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="a folder of JPEGs; by default some are made")
     parser.add_argument("--count", type=int, default=256, help="images at most")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each way")
+    parser.add_argument("--out", type=Path, help="also write the medians to this JSON file")
     return parser.parse_args()
 
 

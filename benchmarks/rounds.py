@@ -129,20 +129,25 @@ def report(
     result: Mapping[str, Any],
     pairs: Sequence[tuple[str, str]],
     units: Callable[[float], str],
-) -> None:
+) -> dict[str, Any]:
     """Print the seconds of every job, then how many times faster ours are than the peer's.
 
     Args:
         result: of `measure`.
         pairs: (our job, the peer's job it is compared with).
         units: from the median seconds of a job to what the job is about, such as "12 ms".
+    Returns:
+        what is printed: median_seconds, setting -> job -> seconds; times_faster, peer's job ->
+        column -> low, median, high.
     """
     seconds = result["seconds"]
+    medians = {s: {job: statistics.median(x) for job, x in seconds[s].items()} for s in SETTINGS}
+    faster: dict[str, dict[str, dict[str, float]]] = {}
     for setting, text in result["about"].items():
         print(f"{setting}: {text}")
     print(f"{'':<36}{'plain':>20}{'levers':>20}")
     for job in seconds["plain"]:
-        cells = [units(statistics.median(seconds[setting][job])) for setting in SETTINGS]
+        cells = [units(medians[setting][job]) for setting in SETTINGS]
         print(f"{job:<36}{cells[0]:>20}{cells[1]:>20}")
     columns = {
         "only ours with levers": ("plain", "levers"),
@@ -151,15 +156,21 @@ def report(
     }
     print(f"{'times faster than':<36}" + "".join(f"{name:>25}" for name in columns))
     for own, peer in pairs:
-        cells = [ratio(seconds[a][peer], seconds[b][own]) for a, b in columns.values()]
+        faster[peer] = {
+            name: ratio(seconds[a][peer], seconds[b][own]) for name, (a, b) in columns.items()
+        }
+        cells = [
+            f"{r['median']:.2f} ({r['low']:.2f}-{r['high']:.2f})" for r in faster[peer].values()
+        ]
         print(f"{peer:<36}" + "".join(f"{cell:>25}" for cell in cells), flush=True)
+    return {"median_seconds": medians, "times_faster": faster}
 
 
-def ratio(peer: Sequence[float], own: Sequence[float]) -> str:
-    """Median over rounds of how many times faster, with quartiles."""
+def ratio(peer: Sequence[float], own: Sequence[float]) -> dict[str, float]:
+    """Median over rounds of how many times faster, with the quartiles `low` and `high`."""
     ratios = [theirs / mine for theirs, mine in zip(peer, own, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+    return {"low": low, "median": middle, "high": high}
 
 
 def save(path: Path | None, result: Mapping[str, Any]) -> None:
