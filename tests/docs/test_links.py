@@ -34,20 +34,22 @@ def slug(heading: str) -> str:
 
 
 def headings(document: Path) -> set[str]:
-    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(
+        r"```.*?```|`[^`\n]*`|^    .*?$", "", document.read_text(encoding="utf-8"), flags=re.S
+    )
     return {slug(line) for line in re.findall(r"^#+ (.+)$", text, re.M)}
 
 
 @every_document
 def test_links_lead_somewhere(document):
-    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S | re.M)
     for target in LINK.findall(text):
         if re.match(r"https?://|mailto:", target):
             continue
         name, _, anchor = target.partition("#")
         path = document.parent / name if name else document
         assert path.exists(), f"{document.name} links to {target}, which does not exist"
-        if anchor:
+        if anchor and path.suffix != ".json":  # a number and its record: test_numbers.py
             assert anchor in headings(path), f"{document.name} links to {target}: no such heading"
 
 

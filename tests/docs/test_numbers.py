@@ -1,0 +1,20 @@
+"""Numbers of the documentation that name their record are what the record says."""
+
+from __future__ import annotations
+
+import pytest
+
+from maquette.research.lint import check_numbers
+
+DOCUMENTS = ("README.md", "docs", "examples/research", "from_scratch")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_numbers_are_those_of_their_records(document, pytestconfig):
+    checked = check_numbers([pytestconfig.rootpath / document], strict=False)
+    assert [str(problem) for problem in checked.problems] == []
+
+
+@pytest.mark.parametrize("page", ["results-clip.md", "results-domains.md"])
+def test_pages_of_results_name_their_records(page, pytestconfig):
+    assert check_numbers([pytestconfig.rootpath / "docs" / page], strict=False).numbers > 50
