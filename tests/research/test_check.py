@@ -76,6 +76,11 @@ STRUCTURE = {
         ],
         "missing",
     ),
+    "no requirements": (
+        {"project/requirements.txt": None},
+        [("layout", "project/requirements.txt", 0)],
+        "missing",
+    ),
     "empty README": (
         {"project/README.md": "\n"},
         [("layout", "project/README.md", 0)],
@@ -173,6 +178,16 @@ def test_the_formula_may_stand_in_the_file_the_class_or_a_method(tmp_path):
     assert findings(tmp_path / "method", {LOSS: loss_class}) == ()
 
 
+def test_a_loss_that_is_no_function_is_described_in_its_file(tmp_path):
+    docstring = FILES[LOSS][FILES[LOSS].index('r"""') : FILES[LOSS].rindex('"""') + 3]
+    made = "from functools import partial\nmean_loss = partial(max, 1)\n"
+    (found,) = findings(tmp_path / "a", {LOSS: made})
+
+    assert where((found,)) == [("formulas", LOSS, 2)]
+    assert findings(tmp_path / "b", {LOSS: f"{docstring}\n{made}"}) == ()
+    assert [f.rule for f in findings(tmp_path / "c", {LOSS: "other = max(1, 2)\n"})] == ["code"]
+
+
 def test_a_deviation_excuses_another_loss(tmp_path):
     notes = "## Deviations from Plan\n- **Mean loss**: a sum instead\n## Known Issues\n"
 
@@ -190,3 +205,17 @@ def test_unreadable_notes_say_so(tmp_path):
     workspace.notes_file.mkdir()
     with pytest.raises(DataError, match=r"Could not read .*notes\.md: Is a directory"):
         check_workspace(workspace)
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    workspace = write_workspace(tmp_path, FILES)
+    plan = read_plan(workspace.plan_file)
+
+    def refused(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refused)
+    with pytest.raises(
+        DataError, match=r"Could not read .*README\.md: Permission denied\. Make it"
+    ):
+        check_workspace(workspace, plan)

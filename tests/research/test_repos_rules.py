@@ -247,3 +247,9 @@ def test_files_of_the_past_can_be_compared():
     assert len(shared_lines(ours, old)) > 15
     assert shared_lines(fingerprint("a = 1\n"), old) == frozenset()
     assert fingerprint("# only\n'''words'''\nimport os\n").num_lines == 0
+
+
+def test_two_lists_are_not_the_same_code(tmp_path):
+    ours = "NAMES = [\n" + "".join(f"    'ours {i}',\n" for i in range(60)) + "]\n"
+
+    assert findings(tmp_path, {"repos/a.py": ours.replace("ours", "their"), BLOCK: ours}) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,7 @@ BROKEN = {
     b"x = 1\n\0": "null",
     b"(" * 500: "too many nested parentheses",
     b"x = '\\d'\ny = (": "'(' was never closed",
+    b"x = 1\ny = 2" + b" + 2" * 300: "more than 200 things in each other",
 }
 
 
@@ -106,6 +108,11 @@ def test_a_file_that_cannot_be_read_says_why(content, tmp_path):
     assert source.problem is not None
     assert BROKEN[content] in source.problem.text
     assert source.tree.body == []
+
+
+def test_a_problem_has_its_line(tmp_path):
+    assert _read(tmp_path, b"x = 1\ny = 2" + b" + 2" * 300).problem.line == 2
+    assert _read(tmp_path, b"x = 1\ny = (").problem.line == 2
 
 
 def test_encodings_and_line_ends(tmp_path):
@@ -139,6 +146,7 @@ def test_only_written_code_is_read(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x = 1\n")
     (tmp_path / "env/pyvenv.cfg").write_text("")
+    os.mkfifo(tmp_path / "waits.py")
     (tmp_path / "linked.py").symlink_to(tmp_path / "b.py")
 
     assert [source.name for source in read_sources(tmp_path)] == [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from maquette.errors import DataError
 from maquette.research.notes import read_notes
 from maquette.research.plan import Plan
 from maquette.research.plan_reading import read_plan
@@ -53,7 +54,7 @@ def check_workspace(workspace: Workspace, plan: Plan | None = None) -> tuple[Fin
     Returns:
         the findings rule by rule, within a rule by file and line; none for a clean project.
     Raises:
-        MaquetteError: the plan or the notes cannot be read.
+        MaquetteError: the plan, the notes or a file of the project cannot be read.
     """
     project = Project(
         workspace,
@@ -61,11 +62,17 @@ def check_workspace(workspace: Workspace, plan: Plan | None = None) -> tuple[Fin
         read_notes(workspace.notes_file),
         read_sources(workspace.project),
     )
-    return tuple(
-        finding
-        for rule in RULES.values()
-        for finding in sorted(rule(project), key=lambda f: (f.path, f.line, f.message))
-    )
+    try:
+        return tuple(
+            finding
+            for rule in RULES.values()
+            for finding in sorted(rule(project), key=lambda f: (f.path, f.line, f.message))
+        )
+    except OSError as error:
+        raise DataError(
+            f"Could not read {error.filename}: {error.strerror or error}. "
+            "Make it readable and check again."
+        ) from error
 
 
 def failed(findings: tuple[Finding, ...]) -> bool:

@@ -22,6 +22,9 @@ from pathlib import Path, PurePosixPath
 NO_CODE = frozenset({"__pycache__", "node_modules", "site-packages", "runs", "data/cache"})
 """Folders that hold nothing a person wrote, besides hidden ones and virtual environments."""
 
+DEPTH = 200
+"""Levels of a tree that the rules can walk; code that people write has a few dozen."""
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.ClassDef | ast.Assign | ast.AnnAssign
 
@@ -116,8 +119,9 @@ def python_files(folder: Path) -> Iterator[Path]:
         here = Path(parent)
         folders[:] = sorted(name for name in folders if _holds_code(here / name, folder))
         for name in sorted(files):
-            if name.endswith(".py") and not (here / name).is_symlink():
-                yield here / name
+            path = here / name
+            if name.endswith(".py") and path.is_file() and not path.is_symlink():
+                yield path
 
 
 def _holds_code(path: Path, folder: Path) -> bool:
@@ -144,11 +148,22 @@ def read_source(path: Path, folder: Path) -> Source:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Source(name, text, ast.parse(text))
+            tree = ast.parse(text)
     except SyntaxError as error:
         return Source(name, text, empty, Problem(error.lineno or 1, error.msg))
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte, a nest of brackets
         return Source(name, text, empty, Problem(1, str(error) or type(error).__name__))
+    if (line := _too_deep(tree)) is not None:
+        return Source(name, text, empty, Problem(line, f"more than {DEPTH} things in each other"))
+    return Source(name, text, tree)
+
+
+def _too_deep(tree: ast.Module) -> int | None:
+    """Return the line where a file nests deeper than `DEPTH`, such as a sum of many terms."""
+    level: list[ast.AST] = [tree]
+    for _ in range(DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return next((line for node in level if (line := getattr(node, "lineno", None))), None)
 
 
 def _imports(source: Source) -> Iterator[Import]:

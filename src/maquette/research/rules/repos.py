@@ -15,7 +15,7 @@ from maquette.research.rules.base import Finding, Project
 from maquette.research.sources import Source, calls, dotted, strings
 
 _PATH = re.compile(r"(?:^|.*[/\\.])repos(?:[/\\.].*)?")
-_CONFIGURATION = ("pyproject.toml", "setup.cfg", "setup.py", "pytest.ini", "tox.ini", "*.pth")
+_CONFIGURATION = ("pyproject.toml", "setup.cfg", "pytest.ini", "tox.ini", "*.pth")
 _OF_PATHS = frozenset({"join", "joinpath", "Path", "PurePath", "import_module", "__import__"})
 _REWRITE = (
     "Understand it, write it anew inside project/, and name the origin in a comment: "

@@ -17,6 +17,8 @@ EXACT_RUN = 14
 """Tokens in a row that two files must share, names included."""
 RENAMED_RUN = 32
 """The same with chosen names replaced: structure alone repeats more often by chance."""
+LEAST_WORDS = 5
+"""Different tokens in a run: a list of numbers or strings is like any other list."""
 
 _TOKEN = re.compile(
     r'(?P<skip>#[^\n]*|[rRbBuU]{0,2}(?:"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'))'
@@ -42,7 +44,8 @@ def fingerprint(text: str) -> Fingerprint:
     """Read one file."""
     tokens = list(_tokens(text))
     runs: dict[int, frozenset[int]] = {}
-    for run, lines in _runs(tokens):
+    for run, first, end in _runs(tokens):
+        lines = {token[0] for token in tokens[first:end]}
         runs[run] = runs.get(run, frozenset()) | lines
     return Fingerprint(len({line for line, _, _ in tokens}), runs)
 
@@ -54,20 +57,17 @@ def shared_lines(ours: Fingerprint, runs: set[int]) -> frozenset[int]:
 
 def run_hashes(text: str) -> set[int]:
     """Return the runs of a file, without their lines."""
-    tokens = list(_tokens(text))
-    found: set[int] = set()
-    for size, column in ((EXACT_RUN, 1), (RENAMED_RUN, 2)):
-        words = [token[column] for token in tokens]
-        found |= {hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1)}
-    return found
+    return {run for run, _, _ in _runs(list(_tokens(text)))}
 
 
-def _runs(tokens: Sequence[tuple[int, str, str]]) -> Iterator[tuple[int, frozenset[int]]]:
+def _runs(tokens: Sequence[tuple[int, str, str]]) -> Iterator[tuple[int, int, int]]:
+    """Yield (hash, first token, the one after the last) of every run in both spellings."""
     for size, column in ((EXACT_RUN, 1), (RENAMED_RUN, 2)):
         words = [token[column] for token in tokens]
         for start in range(len(words) - size + 1):
-            lines = frozenset(token[0] for token in tokens[start : start + size])
-            yield hash(tuple(words[start : start + size])), lines
+            run = tuple(words[start : start + size])
+            if len(set(run)) >= LEAST_WORDS:
+                yield hash(run), start, start + size
 
 
 def _tokens(text: str) -> Iterator[tuple[int, str, str]]:
