@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 from maquette.cli import main
+from maquette.data.catalogue import CATALOGUE
 from maquette.errors import RecipeError, UsageError
 from maquette.recipe import read_recipe
-from maquette.research.recipe_run import METRICS, data_source, run_record, validate_recipe
+from maquette.research.recipe_run import (
+    METRICS,
+    _changes,
+    _digest,
+    data_source,
+    run_record,
+    validate_recipe,
+)
 from maquette.research.sandbox import Limits
 from maquette.runs import RunFolder
 
@@ -101,11 +109,10 @@ def test_the_catalogue_gives_the_checksum():
     recipe = read_recipe(ROOT / "configs" / "adult.yaml")
 
     assert data_source(recipe) == "catalogue:adult"
+    assert _digest(recipe, {}) == CATALOGUE["adult"].sha256
 
 
 def test_warm_up_shrinks_with_the_epochs():
-    from maquette.research.recipe_run import _changes
-
     changes = _changes(IRIS, ["training.warmup_epochs=3"], 2, Path("runs"))
 
     assert "training.warmup_epochs=0.1" in changes

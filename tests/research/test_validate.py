@@ -14,7 +14,7 @@ from maquette.research.sandbox import Limits
 from maquette.research.validate import validate
 from maquette.research.workspace import Workspace
 
-LIMITS = Limits(seconds=60, memory_bytes=2**30)
+LIMITS = Limits(seconds=120, memory_bytes=2**30)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_good_project_passes_and_leaves_its_record(tmp_path):
     assert record["peak_memory_gib"] > 0
     assert record["gpu_peak_memory_gib"] is None
     assert record["limits"] == {
-        "seconds": 60,
+        "seconds": 120,
         "memory_gib": 1,
         "gpu_memory_gib": None,
         "output_bytes": 10 * 2**20,
