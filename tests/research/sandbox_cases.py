@@ -27,7 +27,7 @@ def watched(
         [sys.executable, "run.py", *arguments],
         cwd=project,
         environment=environment or {},
-        limits=limits or Limits(seconds=120),
+        limits=limits or Limits(seconds=280),
         allowed=[project],
         folder=folder / "seen",
         data=data,

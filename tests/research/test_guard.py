@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import sqlite3
@@ -16,8 +17,9 @@ import torch
 from sandbox_cases import watched
 from torch import nn
 
-from maquette.research.guard import Guard, _own_peak, confine
-from maquette.research.guard_torch import Watch, watched_save
+from maquette.research import guard as guard_module
+from maquette.research.guard import Guard, _own_peak, confine, main
+from maquette.research.guard_torch import Watch, observe, watched_save
 
 REFUSAL = "This run may not write outside the project and its data folder"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Landlock is of Linux")
@@ -421,6 +423,14 @@ def test_compiled_files_beside_a_library_are_no_harm(tmp_path, guard):
     assert told_by(tmp_path) == []
 
 
+def test_what_changes_nothing_is_left_to_the_system_in_every_form(tmp_path, guard):
+    guard("os.mkdir", (str(tmp_path / "out"), 0o777, -1))
+    guard("os.remove", (str(tmp_path / "out" / "absent"), -1))
+    guard("os.rmdir", (str(tmp_path / "out" / "absent"), -1))
+    with pytest.raises(PermissionError):
+        guard("os.rmdir", (str(tmp_path / "out"), -1))
+
+
 def test_databases(tmp_path, guard):
     base = tmp_path / "out" / "base.db"
     sqlite3.connect(base).close()
@@ -444,3 +454,130 @@ def test_a_peak_that_nobody_tells(tmp_path):
 def test_elsewhere_the_system_confines_nobody(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert confine([]) is False
+
+
+@linux
+@pytest.mark.parametrize("answers", [[-1], [2], [7, -1]])
+def test_a_kernel_without_landlock_or_an_old_one_confines_nobody(monkeypatch, answers):
+    kernel = SimpleNamespace(syscall=lambda *_: answers.pop(0))
+    monkeypatch.setattr(guard_module.ctypes, "CDLL", lambda *_, **__: kernel)
+    assert confine([]) is False
+    assert answers == []
+
+
+@linux
+def test_only_what_is_there_is_permitted_and_a_file_has_fewer_rights(tmp_path):
+    rules: list[bytes] = []
+    kernel = SimpleNamespace(syscall=lambda *args: rules.append(args[3]))
+    for path in (tmp_path / "absent", tmp_path, Path(__file__)):
+        guard_module._permit(kernel, 3, str(path))
+    folder, file = (int.from_bytes(rule[:8], sys.byteorder) for rule in rules)
+    assert folder & file == file == 1 << 1 | 1 << 14
+    assert folder & 1 << 8  # make a file
+
+
+@pytest.fixture
+def harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """`main` may run here: what cannot be undone is left out. Returns what was installed."""
+    installed: list[dict[str, Any]] = []
+    monkeypatch.setattr(guard_module, "confine", lambda allowed: False)
+    monkeypatch.setattr(guard_module, "_die_with_parent", lambda: None)
+    monkeypatch.setattr(guard_module, "install", installed.append)
+    monkeypatch.setattr(guard_module, "faulthandler", SimpleNamespace(enable=lambda: None))
+    monkeypatch.setattr(sys, "argv", ["guard.py"])
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv(guard_module.SETTINGS, "")
+    monkeypatch.setenv("PYTHONPATH", "before")
+    monkeypatch.chdir(tmp_path)
+    return installed
+
+
+def test_a_script_finds_its_arguments_and_its_folder(tmp_path, harmless, capsys):
+    (tmp_path / "run.py").write_text("import sys; print(sys.argv, sys.path[0], __name__)")
+    report = str(tmp_path / "report")
+    main(["--report", report, "--allowed", "a", "--allowed", "b", "--", "run.py", "--report", "x"])
+    assert capsys.readouterr().out == f"['run.py', '--report', 'x'] {tmp_path} __main__\n"
+    settings = {"report": report, "allowed": ["a", "b"], "data": [], "confined": False}
+    assert harmless == [settings]
+    assert json.loads(os.environ[guard_module.SETTINGS]) == settings
+    folder = f"{report}.path"
+    assert os.environ["PYTHONPATH"] == f"{folder}{os.pathsep}before"
+    assert guard_module.__file__ in Path(folder, "sitecustomize.py").read_text()
+
+
+def test_a_module_finds_its_arguments(tmp_path, harmless, monkeypatch, capsys):
+    monkeypatch.delenv("PYTHONPATH")
+    (tmp_path / "talking.py").write_text("import sys; print(sys.argv[1:], sys.path[0])")
+    main(["--report", str(tmp_path / "report"), "--", "-m", "talking", "--loud"])
+    assert capsys.readouterr().out == f"['--loud'] {tmp_path}\n"
+    assert os.environ["PYTHONPATH"] == str(tmp_path / "report.path")
+
+
+def test_installed_it_tells_what_it_is(tmp_path, monkeypatch):
+    hooks: list[Any] = []
+    ends: list[Any] = []
+    monkeypatch.setattr(sys, "addaudithook", hooks.append)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(guard_module.atexit, "register", ends.append)
+    report = str(tmp_path / "report")
+    guard_module.install({"report": report, "allowed": [], "data": [], "confined": True})
+    ends[0]()
+    assert told_by(tmp_path)[0]["confined"] is True
+    assert told_by(tmp_path)[1]["peak_bytes"] >= 0
+    os.close(hooks[0].report)
+
+
+def test_after_torch_comes_its_observer(tmp_path, monkeypatch, guard):
+    """A module of the name torch is imported by its own loader, and then looked at."""
+    (tmp_path / "torch.py").write_text("VALUE = 1\n")
+    seen: list[Any] = []
+    observer = {"observe": lambda module, given: seen.append((module.VALUE, given))}
+    monkeypatch.setattr(guard_module.runpy, "run_path", lambda path: observer)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    finder = guard_module._AfterTorch(guard)
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "torch")
+    assert finder.find_spec("json") is None
+    module = importlib.import_module("torch")
+    assert seen == [(1, guard)]
+    assert finder not in sys.meta_path
+    assert module.__loader__ is module.__spec__.loader is finder.loader
+
+
+def test_a_torch_that_is_not_there(tmp_path, monkeypatch, guard):
+    finder = guard_module._AfterTorch(guard)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(ModuleNotFoundError, match="No module named 'torch'"):
+        importlib.import_module("torch")
+
+
+def test_an_error_is_shown_from_the_programs_first_frame(monkeypatch, capsys):
+    monkeypatch.setattr(guard_module, "_OURS", (__file__,))
+    try:
+        json.loads("{")
+    except ValueError as error:
+        guard_module._show(type(error), error, error.__traceback__)
+    shown = capsys.readouterr().err
+    assert "decoder.py" in shown
+    assert __file__ not in shown
+
+
+def test_observing_torch_hooks_what_it_says(monkeypatch):
+    hooks: list[Any] = []
+    optimizers = sys.modules["torch.optim.optimizer"]
+    monkeypatch.setattr(optimizers, "register_optimizer_step_pre_hook", hooks.append)
+    for owner, name in ((torch.autograd, "backward"), (torch, "save")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setattr(torch.serialization, "save", torch.save)
+    monkeypatch.setattr("atexit.register", lambda call: None)
+    monkeypatch.setattr(os, "register_at_fork", lambda **calls: None)
+    told = Told()
+    observe(torch, told)
+    assert len(hooks) == 1
+    weight = nn.Parameter(torch.tensor(float("nan")))
+    weight.backward()
+    assert told.facts == [{"bad_loss": "step 1: nan"}]
+    assert torch.save is torch.serialization.save

@@ -166,7 +166,7 @@ def _message(step: str, evidence: Evidence, project: Path, log: Path) -> str:
         "output_limit": "the installer was stopped, as it printed without end",
     }[evidence.ended]
     lines = [line.strip() for line in evidence.stderr_tail.splitlines() if line.strip()]
-    telling = [line for line in lines if re.match(r"error|fatal|×|╰|because", line, re.IGNORECASE)]
+    telling = [line for line in lines if re.match(r"error|fatal|cause|hint", line, re.IGNORECASE)]
     said = "".join(f"\n  {line}" for line in (telling or lines)[-SHOWN:])
     remedy = {
         "environment": "Install venv for this Python (Debian: python3-venv) or uv, and run again.",

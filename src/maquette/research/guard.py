@@ -229,6 +229,8 @@ def confine(allowed: Iterable[str]) -> bool:
     """
     if sys.platform != "linux":
         return False
+    if os.path.exists("/proc/driver/nvidia") and not os.path.exists("/dev/nvidia-uvm"):
+        return False  # CUDA's first use after a boot makes it with a setuid program
     system = ctypes.CDLL(None, use_errno=True)
     version = system.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < _LEAST_VERSION:
