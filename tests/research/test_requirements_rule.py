@@ -139,6 +139,8 @@ LEFT = {
     "print('epoch', x)": None,
     "print()": None,
     "print('Training is done')": None,
+    "print('Done.')": None,
+    "import sys; print(x, file=sys.stderr)": None,
     "print(max(x))": None,
 }
 

@@ -138,6 +138,8 @@ AUGMENTED = [
     "def f(x):\n    return np.random.uniform(0.9, 1.1), np.random.randint(5), np.pi, f'{x}'",
     "async def f(x):\n    return await x, [a + np.random.normal() for a in x], {x for _ in x}",
     "def f(x):\n    return np.random.normal(0, 1, 1), np.random.normal(size=None), {'a': 1}",
+    "class RandomErasing:\n    def fill(self, size):\n        return torch.randn(size)",
+    "class Mixup:\n    def __call__(self, x):\n        self.low = torch.randint(9, size=(3,))",
     "def f(x, model):\n    return model.sample((3,)), x.sample(3), (torch.rand(3) + x).sum()",
 ]
 
@@ -174,6 +176,14 @@ def test_only_the_pipeline_may_not_draw(tmp_path):
     assert findings(tmp_path / "a", {model: text, helper: text}) == ()
     found = findings(tmp_path / "b", {model: text, helper: text, DATA: used})
     assert where(found) == [("synthetic", helper, 5)]
+
+
+def test_a_file_of_augmentation_may_draw(tmp_path):
+    text = "import torch\n\n\ndef fill(n):\n    return torch.randn(n, 3)\n"
+
+    assert findings(tmp_path / "a", {"project/data/random_erasing.py": text}) == ()
+    assert len(findings(tmp_path / "b", {"project/data/random.py": text})) == 1
+    assert len(findings(tmp_path / "c", {"project/data/__init__.py": text})) == 1
 
 
 def test_a_run_that_trains_on_noise_is_found(tmp_path):

@@ -2,8 +2,8 @@
 
 Debuggers and `set_detect_anomaly(True)` are reported everywhere. Prints are reported outside
 run.py and tests/ when they show what only a person at work wants to see: shapes, types, `{x=}`, a
-bare value, or a bare word such as "here". A print of a sentence with values is progress, and
-logging may say anything.
+bare value, or a bare word such as "here". A print of a sentence with values is progress, a print
+with `file=` is meant for somebody, and logging may say anything.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _PRINTS = frozenset({"print", "pprint.pprint", "pprint.pp", "rich.print"})
 _INNARDS = frozenset({"shape", "dtype", "ndim", "grad", "requires_grad"})
 _QUESTIONS = frozenset({"size", "dim", "type", "id", "stride"})
 _OWN_NAME = re.compile(r"\{[^{}=!<>]+=\s*(?:[!:][^{}]*)?\}")  # {x=}, which the tree does not show
+_PROGRESS = frozenset({"done", "finished", "ok", "saved", "training", "testing", "evaluating"})
 _DELETE = "Delete the line."
 
 
@@ -74,7 +75,7 @@ def _innards(call: ast.Call, source: Source) -> str | None:
             last = node.func.attr if isinstance(node.func, ast.Attribute) else name
             if last in _QUESTIONS:
                 return f"{ast.unparse(node)}"
-    if not call.args:
+    if not call.args or any(keyword.arg == "file" for keyword in call.keywords):
         return None
     if any(_says_its_name(argument, source) for argument in call.args):
         return "a variable with its name ({x=})"
@@ -95,4 +96,6 @@ def _bare_word(arguments: list[ast.expr]) -> str | None:
     if len(arguments) > 1 or not isinstance(only, ast.Constant) or not isinstance(only.value, str):
         return None
     words = only.value.strip(" .!*-=#>").split()
-    return f"a bare word, {only.value!r}" if len(words) == 1 else None
+    if len(words) != 1 or words[0].lower().strip(".…") in _PROGRESS:
+        return None
+    return f"a bare word, {only.value!r}"

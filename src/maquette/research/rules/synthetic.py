@@ -7,8 +7,8 @@ samples or targets by themselves (draws.py says what is random by itself): retur
 in an attribute or under a key, or given to a data set or to a function of the project.
 
 Not reported: noise that is combined with data (`image + 0.1 * torch.randn_like(image)`), indices,
-permutations, single numbers such as `torch.rand(1) < 0.5`, and what a name calls noise, a mask, an
-index and so on (`INTENDED`).
+permutations, single numbers such as `torch.rand(1) < 0.5`, and what the name of a variable, a
+function, a class or a file calls noise, a mask, an index and so on (`INTENDED`).
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ MAKERS = re.compile(
     r"|mimesis\.\w+|torch_geometric\.datasets\.(?:\w+\.)?Fake\w+|(?:\w+\.)*make_(?:moons|blobs)"
 )
 INTENDED = re.compile(
-    r"noise|noisy|mask|jitter|augment|perturb|corrupt|perm|indices|index|idx|order|offset|seed|init"
+    r"noise|noisy|mask|jitter|augment|perturb|corrupt|mixup|cutmix|erasing|crop|box|perm|indices"
+    r"|index|idx|order|offset|position|seed|init"
 )
 """Words in a name that say that random numbers are meant: the name of the variable, of the
-argument, or of the function that returns them."""
+argument, or of the function that returns them, its class or its file."""
 _MAY_DRAW = (("model",), ("training",), ("testing",))
 """Weights and latent variables are drawn there."""
-_DATA_SETS = frozenset(
-    {"TensorDataset", "DataLoader", "DataFrame", "Series", "from_dict", "from_numpy", "zip"}
-)
+_DATA_SETS = frozenset({"TensorDataset", "DataLoader", "DataFrame", "Series", "from_dict", "zip"})
 _REMEDY = (
     "Read the data set that the plan names. If it is noise for real samples, combine it with them "
     "in one expression, or call it noise."
@@ -94,29 +93,34 @@ class _Reader:
 
     def found(self) -> Iterator[Origin]:
         """Yield the origin of every draw that is used as data."""
-        yield from self._block(self.source.tree.body, Scope(self.source.names), "")
+        file = self.source.name.replace("__init__", "")
+        yield from self._block(self.source.tree.body, Scope(self.source.names), file)
 
-    def _block(self, body: list[ast.stmt], scope: Scope, function: str) -> Iterator[Origin]:
+    def _block(self, body: list[ast.stmt], scope: Scope, inside: str) -> Iterator[Origin]:
+        """Read statements; `inside` holds the names of the file, classes and functions around."""
         for node in body:
             if isinstance(node, Function):
-                yield from self._function(node, scope)
+                yield from self._function(node, scope, inside)
             elif isinstance(node, ast.ClassDef):
-                yield from self._block(node.body, scope.inner(), "")
+                yield from self._block(node.body, scope.inner(), f"{inside} {node.name}")
             else:
-                yield from self._statement(node, scope, function)
+                yield from self._statement(node, scope, inside)
                 for field in ("body", "orelse", "finalbody"):
-                    yield from self._block(getattr(node, field, []), scope, function)
+                    yield from self._block(getattr(node, field, []), scope, inside)
                 for part in [*getattr(node, "handlers", []), *getattr(node, "cases", [])]:
-                    yield from self._block(part.body, scope, function)
+                    yield from self._block(part.body, scope, inside)
 
-    def _function(self, node: Function, scope: Scope) -> Iterator[Origin]:
+    def _function(self, node: Function, scope: Scope, inside: str) -> Iterator[Origin]:
         inner = scope.inner()
         for argument in ast.walk(node.args):
             if isinstance(argument, ast.arg):
                 inner.known[argument.arg] = REAL
-        yield from self._block(node.body, inner, node.name)
+        name = "" if node.name == "__init__" else node.name
+        yield from self._block(node.body, inner, f"{inside} {name}")
 
-    def _statement(self, node: ast.stmt, scope: Scope, function: str) -> Iterator[Origin]:
+    def _statement(self, node: ast.stmt, scope: Scope, inside: str) -> Iterator[Origin]:
+        if INTENDED.search(inside.lower()):
+            return
         for call in _calls_of(node):
             yield from self._given(call, scope)
         match node:
@@ -130,8 +134,7 @@ class _Reader:
             case ast.For(target=target, iter=iterated):
                 scope.bind(target, iterated, scope.origin(iterated))
             case ast.Return(value=value) | ast.Expr(value=ast.Yield(value=value)):
-                if not INTENDED.search(function.lower()):
-                    yield from _parts(value, scope)
+                yield from _parts(value, scope)
 
     def _assigned(self, target: ast.expr, value: ast.expr, scope: Scope) -> Iterator[Origin]:
         meant = INTENDED.search(ast.unparse(target).lower()) is not None
