@@ -222,8 +222,9 @@ def calls(source: Source) -> Iterator[tuple[str, ast.Call]]:
 def strings(source: Source) -> Iterator[ast.Constant]:
     """Yield the string constants that the code uses: docstrings are left out."""
     for node in ast.walk(source.tree):
-        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if is_text and id(node) not in source.docstrings:
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        if id(node) not in source.docstrings:
             yield node
 
 

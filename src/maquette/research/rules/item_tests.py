@@ -120,9 +120,9 @@ def _reach(test: Function, tree: ast.Module) -> list[ast.AST]:
     nodes: list[ast.AST] = []
     waiting: list[ast.AST] = [test, *set_up]
     while waiting:
-        for node in ast.walk(waiting.pop()):
-            nodes.append(node)
-            waiting += helpers.pop(_word(node), [])
+        for found in ast.walk(waiting.pop()):
+            nodes.append(found)
+            waiting += helpers.pop(_word(found), [])
     return nodes
 
 

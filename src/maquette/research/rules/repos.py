@@ -33,8 +33,8 @@ def repos(project: Project) -> Iterator[Finding]:
                 yield _finding(source.name, line, message, remedy)
     for path in _configuration(project.workspace.project):
         text = path.read_text(encoding="utf-8", errors="replace")
-        for number, line in enumerate(text.splitlines(), 1):
-            if re.search(r"\brepos[/\\]|[/\\]repos\b", line) and "://" not in line:
+        for number, written in enumerate(text.splitlines(), 1):
+            if re.search(r"\brepos[/\\]|[/\\]repos\b", written) and "://" not in written:
                 yield _finding(path.name, number, "This names a folder in repos/.")
     yield from _links(project)
 
@@ -57,10 +57,10 @@ def _reaching(source: Source, own: frozenset[str]) -> Iterator[tuple[int, str, s
         is_path = _PATH.fullmatch(text) and "://" not in text and not re.search(r"\s", text)
         if is_path and (text != "repos" or id(node) in inside):
             yield node.lineno, f"This reaches for repos/: {text!r}.", _REWRITE
-    for node in _search_paths(source):
-        if _leads_out(node, source):
+    for path in _search_paths(source):
+        if _leads_out(path, source):
             message = "This lets the project import from outside its folder (sys.path)."
-            yield node.lineno, message, _REWRITE
+            yield path.lineno, message, _REWRITE
 
 
 def _path_strings(source: Source) -> set[int]:
