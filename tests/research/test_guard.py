@@ -288,9 +288,9 @@ class Told:
 
 def step(*gradients: Any, module: nn.Module | None = None) -> list[dict[str, Any]]:
     """Take two optimiser steps with these gradients, and return what was told of them."""
-    parameters = (
-        list(module.parameters()) if module else [nn.Parameter(torch.ones(2)) for _ in gradients]
-    )
+    shapes = [torch.ones(2) if gradient is None else gradient for gradient in gradients]
+    made = [nn.Parameter(torch.ones_like(shape)) for shape in shapes] if module is None else []
+    parameters = list(module.parameters()) if module else made
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     told = Told()
@@ -309,6 +309,16 @@ def test_finite_and_absent_gradients_say_nothing():
 def test_an_infinite_gradient_of_a_parameter_without_a_name():
     told = step(torch.ones(2), torch.tensor([1.0, float("inf")]))
     assert told == [{"bad_gradient": "step 1: inf in parameter 1 of group 0"}]
+
+
+def test_large_gradients_whose_sum_overflows_are_finite():
+    assert step(torch.full((2,), 3e38)) == []
+    assert step(torch.full((4,), 6e4, dtype=torch.float16)) == []
+
+
+def test_infinities_that_cancel_are_found():
+    told = step(torch.tensor([float("inf"), -float("inf")]))
+    assert told == [{"bad_gradient": "step 1: inf in parameter 0 of group 0"}]
 
 
 def test_a_sparse_gradient():
