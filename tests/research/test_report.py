@@ -164,7 +164,11 @@ def test_the_report_has_the_sections_of_the_guide_in_their_order(workspace: Work
         "Record",
     ]
     assert "\nDoes one layer help?\n" in text
-    assert lines == [f"{workspace.report_file}: 17 numbers, each with its record"]
+    assert lines == [
+        f"{workspace.report_file}: 17 numbers, each with its record",
+        f"There is no {workspace.results_file}, so it has no section Results. Make it by "
+        f"`python run.py --output ../results` in {workspace.project}, and report again.",
+    ]
     assert not workspace.summary_file.exists()
     assert lint([workspace.report_file], strict=True) == ()
 
@@ -187,6 +191,24 @@ def test_components_say_where_they_are_and_what_is_missing(workspace: Workspace)
         "Count. It has no test.",
         "- **Log loss** (metric): there is no `log_loss` in `project/testing/metrics.py`.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("docstring", "words"),
+    [
+        ("Net.\n\n    A layer,\n    and a bias. More.\n    ", "A layer, and a bias. Tested"),
+        ("Net.\n\n    Formula of the plan:\n\n        $$ x $$\n    ", "Net. Tested"),
+        ("Net.", "Net. Tested"),
+        ("Maps.\n\n    A layer.\n    ", "Maps. Tested"),
+    ],
+)
+def test_a_component_is_described_by_more_than_its_name(
+    workspace: Workspace, docstring: str, words: str
+) -> None:
+    write(workspace.project / "model/net.py", f'class Net:\n    """{docstring}"""\n')
+    attempt(workspace, 3)
+    write_report(workspace)
+    assert f"(project/model/net.py). {words} by" in workspace.report_file.read_text()
 
 
 def test_the_validation_in_the_guides_form(workspace: Workspace) -> None:
@@ -313,6 +335,19 @@ def test_the_full_run_is_summarised_compared_and_read_out(workspace: Workspace) 
     ]
 
 
+def test_a_run_that_is_not_as_long_as_planned_says_so(workspace: Workspace) -> None:
+    write(workspace.plan_file, PLAN.replace("- epochs: 9", "- epochs: 20\n- seeds: 5"))
+    attempt(workspace, 3)
+    full_run(workspace, FULL)
+    write_report(workspace)
+    text = unlinked(body(workspace.report_file.read_text(), "Results"))
+    assert text.startswith(
+        "- Epochs of this run: 9; the plan asks for `20`.\n"
+        "- Seeds of this run: `0`, `1`, `2`; the plan asks for `5`.\n\nMeans"
+    )
+    assert lint([workspace.report_file], strict=True) == ()
+
+
 def test_what_a_thin_run_leaves_open_is_said(workspace: Workspace) -> None:
     trainings = [
         training(dataset="iris", seed=0, metrics={"accuracy": 0.8, "temperature": 1.0}),
@@ -366,7 +401,7 @@ def test_a_record_that_changed_after_the_report_is_found(workspace: Workspace) -
 def test_a_stale_number_of_the_notes_is_told(workspace: Workspace) -> None:
     write(workspace.notes_file, "## Known Issues\nSlow: [9 s](attempts/002/record.json#/seconds)\n")
     lines = write_report(workspace)
-    assert "[9 s] is stale" in lines[1]
+    assert "[9 s] is stale" in lines[-1]
 
 
 def test_no_report_without_a_validation_that_passed(workspace: Workspace) -> None:

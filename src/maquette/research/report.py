@@ -14,7 +14,7 @@ from maquette.research.attempts import Attempt, project_sha256, read_attempts
 from maquette.research.lint import check_numbers
 from maquette.research.plan import Plan
 from maquette.research.records import RunRecord, read_record
-from maquette.research.report_results import results
+from maquette.research.report_results import results, shortfalls
 from maquette.research.report_sections import (
     components,
     persons_words,
@@ -71,6 +71,11 @@ def write_report(workspace: Workspace, *, draft: bool = False) -> list[str]:
     if basis.full is not None:
         runs = len(basis.full.trainings)
         lines.append(f"{workspace.summary_file}: means and differences of {runs} trainings")
+    else:
+        lines.append(
+            f"There is no {workspace.results_file}, so it has no section Results. Make it by "
+            f"`python run.py --output ../results` in {workspace.project}, and report again."
+        )
     lines += [f"draft: {problem}" for problem in basis.problems]
     return lines + [str(problem) for problem in checked.problems]
 
@@ -86,7 +91,9 @@ def _report(plan: Plan, workspace: Workspace, basis: _Basis, summary: Summary | 
     if basis.attempt is not None and basis.quick is not None:
         commands.append(("Validation", basis.quick.command, sha256(basis.attempt.run_file)))
     if basis.full is not None and summary is not None:
-        lines += results(summary, workspace.summary_file.name)
+        file = workspace.results_file.relative_to(workspace.path).as_posix()
+        short = shortfalls(plan, basis.full, file)
+        lines += results(summary, workspace.summary_file.name, short)
         commands.append(("Full run", basis.full.command, sha256(workspace.results_file)))
     lines += persons_words(workspace)
     lines += record_of(basis.attempts, basis.attempt, commands)

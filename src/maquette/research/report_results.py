@@ -5,8 +5,10 @@ Every number links to its place in summary.json, which `summary.py` computes fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from maquette.research.plan import Plan
+from maquette.research.records import RunRecord
 from maquette.research.report_words import code, common_decimals, number, table
 from maquette.research.summary import Difference, Mean, Summary
 
@@ -14,20 +16,41 @@ _BETTER = {"higher": {"higher": "better", "lower": "worse"}}
 _BETTER["lower"] = {"higher": "worse", "lower": "better"}
 
 
-def results(summary: Summary, file: str) -> list[str]:
+def results(summary: Summary, file: str, shortfalls: Sequence[str] = ()) -> list[str]:
     """Write the section.
 
     Args:
         file: summary.json, relative to the report.
+        shortfalls: lines to begin with, see `shortfalls`.
     """
     level = number(summary.confidence, file, "confidence", decimals=_percents(summary), suffix=" %")
     seeds = "Means over seeds ± sample deviation, and a Student's t interval of the mean at "
-    lines = ["## Results", "", f"{seeds}{level}.", ""]
+    lines = ["## Results", "", *shortfalls, f"{seeds}{level}.", ""]
     for metric, goal in summary.metrics.items():
         lines += _metric(summary, metric, goal, file)
     if summary.differences:
         lines += _differences(summary, file, level)
     return lines
+
+
+def shortfalls(plan: Plan, run: RunRecord, file: str) -> list[str]:
+    """Say where a full run has not the epochs or the number of seeds that the plan asks for.
+
+    Args:
+        file: the run's record, relative to the report.
+    """
+    seeds = sorted({training.seed for training in run.trainings})
+    lines = []
+    for key, many, words in (
+        ("epochs", run.epochs, number(run.epochs, file, "epochs")),
+        ("seeds", len(seeds), ", ".join(code(str(seed)) for seed in seeds)),
+    ):
+        asked = plan.training.get(key, "")
+        if asked.isdecimal() and int(asked) != many:
+            lines.append(
+                f"- {key.capitalize()} of this run: {words}; the plan asks for {code(asked)}."
+            )
+    return [*lines, ""] if lines else []
 
 
 def _percents(summary: Summary) -> int:

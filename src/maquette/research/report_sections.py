@@ -34,7 +34,7 @@ def components(plan: Plan, workspace: Workspace) -> list[str]:
 
 
 def _component(item: Item, workspace: Workspace, has_deviation: bool) -> str:
-    words = _first_line(workspace.project / item.file, item.symbol)
+    words = _description(workspace.project / item.file, item)
     see = f" See {DEVIATIONS}." if has_deviation else ""
     if words is None:
         return f"there is no {code(item.symbol)} in {code(f'project/{item.file}')}.{see}"
@@ -48,8 +48,11 @@ def _file(path: str) -> str:
     return f"[{path}](project/{path})"
 
 
-def _first_line(path: Path, symbol: str) -> str | None:
-    """Return the first line of a docstring, "" without one; None when nothing has that name."""
+def _description(path: Path, item: Item) -> str | None:
+    """Return what a docstring says first, "" without one; None when nothing has the symbol.
+
+    Where its first line is the item's name, as `new` writes it, that is the sentence after it.
+    """
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -57,8 +60,13 @@ def _first_line(path: Path, symbol: str) -> str | None:
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        if node.name == symbol:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
+        if node.name == item.symbol:
+            first, *rest = (ast.get_docstring(node) or "").split("\n\n")
+            said = first.partition("\n")[0]
+            definition = " ".join(rest[0].split()) if rest else ""
+            if said.rstrip(".") != item.name or not definition or definition.endswith(":"):
+                return said
+            return re.split(r"(?<=[.!?]) ", definition, maxsplit=1)[0]
     return None
 
 
