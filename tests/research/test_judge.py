@@ -163,7 +163,16 @@ def test_silence_is_a_note_beside_a_record_and_a_failure_without():
     assert failed(evidence(**silent)) == {}
     found = failed(evidence(**silent, record=None, record_problem="no run.json"))
     assert found["output"].found == "printed nothing and left no record"
+    assert found["output"].remedy.startswith("call main() at the end of run.py")
     assert found["record"].found == "no run.json"
+    assert found["record"].remedy.startswith("write it with utils/record.py")
+
+
+def test_a_run_that_was_stopped_needs_its_diagnosis_not_a_record():
+    stopped = {"ended": "memory_limit", "exit_code": None, "stdout_tail": "", "stderr_tail": ""}
+    found = failed(evidence(**stopped, record=None))
+
+    assert found["output"].remedy == found["record"].remedy == "see the diagnosis"
 
 
 def test_without_a_record_only_the_run_is_judged():

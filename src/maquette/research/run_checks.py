@@ -57,8 +57,8 @@ def says_something(case: Case) -> Verdict:
         return Verdict(name, True, "printed something")
     if evidence.record is not None:
         return Verdict(name, True, "printed nothing; a line per epoch would help its reader")
-    remedy = 'call main() at the end of run.py, below: if __name__ == "__main__":'
-    return Verdict(name, False, "printed nothing and left no record", remedy)
+    remedy = 'call main() at the end of run.py, below `if __name__ == "__main__":`'
+    return Verdict(name, False, "printed nothing and left no record", _ended_well(case, remedy))
 
 
 def stays_inside(case: Case) -> Verdict:
@@ -77,4 +77,9 @@ def leaves_record(case: Case) -> Verdict:
         return Verdict("record", True, f"run.json with {len(record.trainings)} trainings")
     found = case.evidence.record_problem or "no run.json in the output folder"
     remedy = "write it with utils/record.py at the end of run.py, below --output"
-    return Verdict("record", False, found, remedy)
+    return Verdict("record", False, found, _ended_well(case, remedy))
+
+
+def _ended_well(case: Case, remedy: str) -> str:
+    """Return a remedy for a run that went through; another one came to no end of its own."""
+    return remedy if case.evidence.exit_code == 0 else "see the diagnosis"
