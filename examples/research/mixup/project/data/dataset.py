@@ -66,9 +66,7 @@ def fetch(file: str, sha256: str) -> Path:
     if not cached.is_file():
         mirror = os.environ.get("RESEARCH_MIRROR") or os.environ.get("MAQUETTE_DATA_MIRROR")
         if not mirror or not Path(mirror, file).is_file():
-            raise FileNotFoundError(
-                f"There is no {cached}; the mirror is {mirror}. {HOW_TO_GET_IT}"
-            )
+            raise FileNotFoundError(f"There is no {cached}; mirror: {mirror}. {HOW_TO_GET_IT}")
         cached.parent.mkdir(parents=True, exist_ok=True)
         part = cached.with_name(f".{cached.name}.{os.getpid()}")
         shutil.copyfile(Path(mirror, file), part)

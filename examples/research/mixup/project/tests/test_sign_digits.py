@@ -60,7 +60,7 @@ def test_other_bytes_are_refused() -> None:
 def test_without_a_mirror_the_error_says_how_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESEARCH_MIRROR")
     monkeypatch.delenv("MAQUETTE_DATA_MIRROR", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"mirror is None.*JPEG of quality 90"):
+    with pytest.raises(FileNotFoundError, match=r"mirror: None.*JPEG of quality 90"):
         load_sign_digits()
 
 
