@@ -107,9 +107,10 @@ def test_validate_then_report(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("RESEARCH_DATA", str(data_cache(tmp_path / "data")))
     workspace = make(tmp_path / "w")
 
-    code, out, _ = run(capsys, "validate", workspace.path, "--no-fresh")
+    code, out, err = run(capsys, "validate", workspace.path, "--no-fresh")
     assert code == 0
     assert "attempt 1 passed" in out
+    assert err == "tests: those of the project\nrun: 2 epochs on the data of the plan\n"
 
     code, out, _ = run(capsys, "report", workspace.path)
     assert code == 0

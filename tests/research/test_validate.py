@@ -160,7 +160,7 @@ def test_what_a_run_left_before_is_not_taken_for_its_record(tmp_path):
     assert not old.exists()
 
 
-def test_requirements_that_cannot_be_installed_are_an_attempt(tmp_path, monkeypatch):
+def test_requirements_that_cannot_be_installed_are_an_attempt(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("UV_NO_INDEX", "1")
     workspace = make(tmp_path / "w", {"requirements.txt": "there-is-no-such-package==1.0\n"})
@@ -172,6 +172,8 @@ def test_requirements_that_cannot_be_installed_are_an_attempt(tmp_path, monkeypa
     assert "there-is-no-such-package" in found.diagnosis
     assert found.record["tests"] is None
     assert (found.folder / "stderr.txt").is_file()
+    told = capsys.readouterr().err
+    assert told == "environment: as requirements.txt asks; a new one takes minutes, and is kept\n"
 
 
 def test_too_few_epochs_and_no_requirements_leave_no_attempt(tmp_path):

@@ -139,6 +139,8 @@ def _steps(
 
     project = workspace.project.resolve()
     logs = folder / "logs"
+    if fresh:
+        _tell("environment: as requirements.txt asks; a new one takes minutes, and is kept")
     try:
         python = prepare_environment(project, logs) if fresh else Path(sys.executable)
     except InstallError as error:
@@ -158,7 +160,9 @@ def _steps(
         if fresh
         else "this interpreter, as asked; requirements.txt was not tried"
     )
+    _tell("tests: those of the project")
     tests = run_tests(python, project, logs, limits)
+    _tell(f"run: {epochs} epochs on the data of the plan")
     run = _run(python, workspace, logs, folder, epochs, limits)
     shutil.rmtree(logs, ignore_errors=True)
 
@@ -207,6 +211,12 @@ def _run(
     except DataError as error:
         problem = str(error).replace(str(folder / "run.json"), "run.json")
         return replace(evidence, record_problem=problem)
+
+
+def _tell(step: str) -> None:
+    """Say on stderr what begins now: each step may take minutes."""
+    sys.stderr.write(f"{step}\n")
+    sys.stderr.flush()
 
 
 def _run_command(epochs: int) -> list[str]:
