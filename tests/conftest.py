@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 # A shared machine may stall at any example; what is too slow, the test's own timeout says.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+# A shell starts background jobs with Ctrl-C ignored, and what they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _BESIDE = ROOT.parent / "shared" / "data"
 if _BESIDE.is_dir():
     os.environ.setdefault("MAQUETTE_DATA_MIRROR", str(_BESIDE))

@@ -247,7 +247,10 @@ def test_the_program_ends_with_the_one_that_watches_it(tmp_path, end):
         pid = int(wait_for(tmp_path / "pid"))
         assert is_running(pid)
         watching.send_signal(end)
-        _, error = watching.communicate(timeout=60)
+        try:
+            _, error = watching.communicate(timeout=60)
+        finally:
+            watching.kill()
     assert ends(pid)
     if end == signal.SIGINT:
         assert "KeyboardInterrupt" in error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from maquette.errors import BundleError, DataError, UsageError
@@ -85,8 +85,9 @@ def test_overlapping_pairs_join_from_the_left():
 
 @given(st.text(max_size=20))
 def test_decoding_gives_the_pieces_back(tokenizer: ClipTokenizer, text: str):
-    pieces = [piece for piece in split(clean(text)) if piece not in (START, END)]
-    assert tokenizer.decode(tokenizer.encode(" ".join(pieces))) == " ".join(pieces)
+    pieces = " ".join(piece for piece in split(clean(text)) if piece not in (START, END))
+    assume(clean(pieces) == pieces)  # cleaning twice may repair more: "ƒà" becomes "ĉ"
+    assert tokenizer.decode(tokenizer.encode(pieces)) == pieces
 
 
 def test_decoding_rows_skips_start_end_and_padding(tokenizer: ClipTokenizer):
