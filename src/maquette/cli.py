@@ -113,7 +113,7 @@ def validate(
 
     Example: maquette validate configs/iris.yaml
     """
-    from maquette.research.recipe_run import validate_recipe
+    from maquette.research.validating.recipe_run import validate_recipe
 
     limits = research.limits_of(time_limit, memory_limit, gpu_memory_limit)
     run = validate_recipe(recipe, overrides or [], epochs=epochs, limits=limits)

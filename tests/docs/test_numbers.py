@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maquette.research.lint import check_numbers
+from maquette.research.numbers.lint import check_numbers
 
 DOCUMENTS = ("README.md", "docs", "examples/research", "from_scratch")
 

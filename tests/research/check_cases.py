@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maquette.research.check import Finding, check_workspace
+from maquette.research.checking.check import Finding, check_workspace
 from maquette.research.workspace import Workspace
 
 FILES: dict[str, str] = {

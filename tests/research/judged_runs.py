@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from maquette.research.evidence import Evidence
-from maquette.research.plan import Item, Plan
+from maquette.research.planning.plan import Item, Plan
 from maquette.research.records import RunRecord
+from maquette.research.running.evidence import Evidence
 
 GIB = 2**30
 SHA = "ab" * 32

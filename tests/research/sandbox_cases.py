@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
 
-from maquette.research.evidence import Evidence
-from maquette.research.sandbox import Limits, run_watched
+from maquette.research.running.evidence import Evidence
+from maquette.research.running.sandbox import Limits, run_watched
 
 
 def watched(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from maquette.research.scaffold import create
+from maquette.research.scaffolding.scaffold import create
 
 IRIS = Path(__file__).resolve().parents[2] / "data" / "sample" / "iris.csv"
 

@@ -10,7 +10,7 @@ from small_workspaces import NOTES, make
 
 from maquette.errors import DataError, RunError
 from maquette.files import sha256
-from maquette.research.attempts import (
+from maquette.research.validating.attempts import (
     ask_a_person_if_stuck,
     attempt_folders,
     issues_sha256,

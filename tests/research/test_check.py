@@ -6,10 +6,10 @@ import pytest
 from check_cases import FILES, findings, where, write_workspace
 
 from maquette.errors import DataError
-from maquette.research.check import RULES, Finding, check_workspace, failed
-from maquette.research.plan_reading import read_plan
-from maquette.research.scaffold import create
-from maquette.research.template import template
+from maquette.research.checking.check import RULES, Finding, check_workspace, failed
+from maquette.research.planning.plan_reading import read_plan
+from maquette.research.planning.template import template
+from maquette.research.scaffolding.scaffold import create
 
 
 def edited(name: str, old: str, new: str) -> dict[str, str | None]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from judged_runs import evidence, traceback
 
-from maquette.research.diagnose import diagnose as diagnosed
-from maquette.research.diagnose import error_message, project_line
-from maquette.research.verdict import Verdict
+from maquette.research.judging.diagnose import diagnose as diagnosed
+from maquette.research.judging.diagnose import error_message, project_line
+from maquette.research.judging.verdict import Verdict
 
 PROJECT = Path("/w/project")
 FAILED = Verdict("run ends", False, "exit code 1", "see the diagnosis")

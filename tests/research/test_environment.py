@@ -13,14 +13,14 @@ import pytest
 
 from maquette.errors import RunError, UsageError
 from maquette.files import cache_folder, held
-from maquette.research import environment as environment_module
-from maquette.research.environment import (
+from maquette.research.running import environment as environment_module
+from maquette.research.running.environment import (
     InstallError,
     commands,
     packages,
     prepare_environment,
 )
-from maquette.research.sandbox import Limits
+from maquette.research.running.sandbox import Limits
 
 
 @pytest.fixture(autouse=True)

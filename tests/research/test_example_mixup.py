@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from maquette.research.check import check_workspace
-from maquette.research.plan_reading import read_plan
+from maquette.research.checking.check import check_workspace
+from maquette.research.judging.verdict import metric_key
+from maquette.research.planning.plan_reading import read_plan
 from maquette.research.records import read_record
-from maquette.research.verdict import metric_key
 from maquette.research.workspace import Workspace
 
 WORKSPACE = Workspace.open(Path(__file__).resolve().parents[2] / "examples/research/mixup")
@@ -83,7 +83,7 @@ def test_the_full_run_is_paired():
 
 def test_the_report_is_what_the_records_say(tmp_path):
     """Written anew from the committed records, it is the committed one, byte for byte."""
-    from maquette.research.report import write_report
+    from maquette.research.reporting.report import write_report
 
     copy = Workspace(tmp_path / "mixup")
     skip = shutil.ignore_patterns("cache", "runs", "__pycache__")

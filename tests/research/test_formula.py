@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maquette.research.formula import parse_formula
-from maquette.research.latex_words import COMMANDS
+from maquette.research.planning.formula import parse_formula
+from maquette.research.planning.latex_words import COMMANDS
 
 NAMES = {
     r"L = \frac{1}{k} \sum_{i=1}^{k} \ell(y, \hat y_i)": (

@@ -17,9 +17,9 @@ import torch
 from sandbox_cases import watched
 from torch import nn
 
-from maquette.research import guard as guard_module
-from maquette.research.guard import Guard, _own_peak, confine, main
-from maquette.research.guard_torch import Watch, observe, watched_save
+from maquette.research.running import guard as guard_module
+from maquette.research.running.guard import Guard, _own_peak, confine, main
+from maquette.research.running.guard_torch import Watch, observe, watched_save
 
 REFUSAL = "This run may not write outside the project and its data folder"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Landlock is of Linux")

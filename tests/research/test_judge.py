@@ -16,9 +16,14 @@ from judged_runs import (
     training,
 )
 
-from maquette.research.judge import OF_THE_RECORD, OF_THE_RUN, judge
-from maquette.research.metric_checks import expected_sha256, margin, metric_range, num_tested
-from maquette.research.verdict import SHOWN, Verdict, last_line, shown, verdict_lines
+from maquette.research.judging.judge import OF_THE_RECORD, OF_THE_RUN, judge
+from maquette.research.judging.metric_checks import (
+    expected_sha256,
+    margin,
+    metric_range,
+    num_tested,
+)
+from maquette.research.judging.verdict import SHOWN, Verdict, last_line, shown, verdict_lines
 
 LIMITS = SmallLimits()
 

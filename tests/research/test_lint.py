@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maquette.errors import UsageError
-from maquette.research.lint import check_numbers, fix, lint
-from maquette.research.marked import bare_numbers, find_numbers, section
+from maquette.research.numbers.lint import check_numbers, fix, lint
+from maquette.research.numbers.marked import bare_numbers, find_numbers, section
 
 RECORD = '{"a": 0.8541, "b c": {"d": [12, -3.5]}, "n": null}\n'
 

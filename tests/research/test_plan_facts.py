@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from maquette.research import plan_facts
-from maquette.research.plan_facts import LEAST, Source, relative_to, requirements, settings_of
+from maquette.research.scaffolding import plan_facts
+from maquette.research.scaffolding.plan_facts import (
+    LEAST,
+    Source,
+    relative_to,
+    requirements,
+    settings_of,
+)
 
 
 def test_numbers_and_optimizers_that_torch_has_become_defaults():

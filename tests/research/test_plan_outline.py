@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maquette.research.plan_outline import read_outline
+from maquette.research.planning.plan_outline import read_outline
 
 
 def only(text: str):

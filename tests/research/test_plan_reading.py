@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from maquette.data.catalogue import CATALOGUE
 from maquette.errors import DataError, MaquetteError, UsageError
-from maquette.research.plan import SECTIONS, Plan
-from maquette.research.plan_reading import parse_plan, read_plan
+from maquette.research.planning.plan import SECTIONS, Plan
+from maquette.research.planning.plan_reading import parse_plan, read_plan
 
 GOOD = """\
 # Ensembles

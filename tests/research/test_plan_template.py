@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from maquette.research.plan import SECTIONS
-from maquette.research.plan_reading import parse_plan
-from maquette.research.plan_values import comparisons
-from maquette.research.template import template
+from maquette.research.planning.plan import SECTIONS
+from maquette.research.planning.plan_reading import parse_plan
+from maquette.research.planning.plan_values import comparisons
+from maquette.research.planning.template import template
 
 GRAMMAR = Path(__file__).resolve().parents[2] / "docs" / "research-plan.md"
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from maquette.data.catalogue import CATALOGUE
-from maquette.research.plan_values import (
+from maquette.research.planning.plan_values import (
     code_place,
     comparisons,
     confidence,

@@ -10,7 +10,8 @@ from maquette.cli import main
 from maquette.data.catalogue import CATALOGUE
 from maquette.errors import RecipeError, UsageError
 from maquette.recipe import read_recipe
-from maquette.research.recipe_run import (
+from maquette.research.running.sandbox import Limits
+from maquette.research.validating.recipe_run import (
     METRICS,
     _changes,
     _digest,
@@ -18,7 +19,6 @@ from maquette.research.recipe_run import (
     run_record,
     validate_recipe,
 )
-from maquette.research.sandbox import Limits
 from maquette.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maquette.errors import DataError
-from maquette.research.references import (
+from maquette.research.numbers.references import (
     link,
     look_up,
     pointer,

@@ -13,10 +13,16 @@ from judged_runs import training
 
 from maquette.errors import DataError, RunError, UsageError
 from maquette.files import sha256
-from maquette.research.attempts import issues_sha256, project_sha256
-from maquette.research.lint import check_numbers, fix, lint
-from maquette.research.report import write_report
-from maquette.research.report_words import code, common_decimals, decimals_of, number, plain
+from maquette.research.numbers.lint import check_numbers, fix, lint
+from maquette.research.reporting.report import write_report
+from maquette.research.reporting.report_words import (
+    code,
+    common_decimals,
+    decimals_of,
+    number,
+    plain,
+)
+from maquette.research.validating.attempts import issues_sha256, project_sha256
 from maquette.research.workspace import Workspace
 
 PLAN = r"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from check_cases import FILES, findings, where
 
-from maquette.research.rules.similarity import fingerprint, run_hashes, shared_lines
+from maquette.research.checking.rules.similarity import fingerprint, run_hashes, shared_lines
 
 LOADER = "project/data/loader.py"
 REWRITE = (

@@ -15,8 +15,8 @@ import pytest
 from sandbox_cases import watched
 
 from maquette.errors import RunError, UsageError
-from maquette.research.processes import Tree
-from maquette.research.sandbox import GUARD, Limits, run_watched
+from maquette.research.running.processes import Tree
+from maquette.research.running.sandbox import GUARD, Limits, run_watched
 
 MB = 10**6
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells this")
@@ -225,7 +225,7 @@ def test_no_child_is_left_behind(tmp_path):
 WATCHING = """
     import sys
     from pathlib import Path
-    from maquette.research.sandbox import Limits, run_watched
+    from maquette.research.running.sandbox import Limits, run_watched
     project = Path(sys.argv[1])
     run_watched([sys.executable, "run.py"], cwd=project, environment={}, limits=Limits(),
                 allowed=[project], folder=project / "seen")

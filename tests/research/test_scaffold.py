@@ -22,9 +22,9 @@ from scaffold_cases import (
 )
 
 from maquette.errors import DataError, RunError, UsageError
-from maquette.research import scaffold as module
-from maquette.research.plan_reading import read_plan
-from maquette.research.scaffold import create, update
+from maquette.research.planning.plan_reading import read_plan
+from maquette.research.scaffolding import scaffold as module
+from maquette.research.scaffolding.scaffold import create, update
 
 GUIDE = {
     *("model/__init__.py", "data/__init__.py", "data/dataset.py", "data/loader.py"),
@@ -246,7 +246,7 @@ def test_a_local_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch
     def fails(path: Path) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("maquette.research.plan_facts.sha256", fails)
+    monkeypatch.setattr("maquette.research.scaffolding.plan_facts.sha256", fails)
 
     with pytest.raises(RunError, match=r"plan\.md:6: Iris: .* cannot be read: Permission denied\."):
         new_workspace(tmp_path)

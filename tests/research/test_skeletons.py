@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maquette.research.plan import Formula, Item, Kind
-from maquette.research.skeletons import (
+from maquette.research.planning.plan import Formula, Item, Kind
+from maquette.research.scaffolding.skeletons import (
     WIDTH,
     call,
     docstring,

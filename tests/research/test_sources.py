@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maquette.research.notes import Deviation, parse_notes, read_notes
-from maquette.research.sources import (
+from maquette.research.checking.sources import (
     body_of,
     calls,
     defined_names,
@@ -21,6 +20,7 @@ from maquette.research.sources import (
     strings,
     top_level,
 )
+from maquette.research.notes import Deviation, parse_notes, read_notes
 
 
 def _read(folder, content, name="model/a.py"):

@@ -11,9 +11,9 @@ import pytest
 from judged_runs import item, plan, training
 
 from maquette.errors import DataError, UsageError
-from maquette.research.plan import Plan
+from maquette.research.planning.plan import Plan
 from maquette.research.records import RunRecord
-from maquette.research.summary import Signs, estimate, summarise, t_quantile
+from maquette.research.reporting.summary import Signs, estimate, summarise, t_quantile
 
 
 def record(*trainings: dict[str, Any]) -> RunRecord:

@@ -8,10 +8,10 @@ import pytest
 from small_workspaces import RUN, SHA, TEST, data_cache, make
 
 from maquette.errors import RunError, UsageError
-from maquette.research.attempts import project_sha256, read_attempts
-from maquette.research.project_tests import counts
-from maquette.research.sandbox import Limits
-from maquette.research.validate import validate
+from maquette.research.running.sandbox import Limits
+from maquette.research.validating.attempts import project_sha256, read_attempts
+from maquette.research.validating.project_tests import counts
+from maquette.research.validating.validate import validate
 from maquette.research.workspace import Workspace
 
 LIMITS = Limits(seconds=120, memory_bytes=2**30)
@@ -189,7 +189,7 @@ def test_too_few_epochs_and_no_requirements_leave_no_attempt(tmp_path):
 
 
 def test_one_validation_at_a_time(tmp_path):
-    from maquette.research.validate import _alone
+    from maquette.research.validating.validate import _alone
 
     workspace = make(tmp_path / "w")
     with _alone(workspace), pytest.raises(RunError, match="Another process validates"):

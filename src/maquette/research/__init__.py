@@ -2,19 +2,17 @@
 
     plan_res.md ─ new ─► project/ ─ check ─► validate ─► attempts/ ─ report ─► ml_res.md ─ lint
 
-A workspace is a folder; `workspace.py` says what lies where. Start reading there, then at `plan.py`
-(what a plan consists of) and `records.py` (what a run proves), which all commands share.
+A workspace is a folder; `workspace.py` says what lies where. Start reading there, then at
+`planning/plan.py` (what a plan consists of) and `records.py` (what a run proves), which all share.
 
-    plan_reading.py   Markdown -> Plan, with line numbers        formula.py    what a formula names
-    plan_outline.py   headings, fields, formulas, lines          plan_items.py one item
-    plan_values.py    what a field may say                       latex_words.py
-    template.py       a plan to fill in                          scaffold.py   `new`
-    check.py, rules/  `check`: is everything of the plan there   sources.py    Python files as trees
-    sandbox.py        a program in a fresh environment, watched  guard.py      inside that program
-    judge.py          what a validation run shows                validate.py   `validate`, attempts
-    recipe_run.py     `maquette validate RECIPE`, judged alike
-    report.py         `report`; its parts are in report_*.py     summary.py    means, differences
-    references.py     a number that points into a record         lint.py       `lint`
-    marked.py         where a Markdown text shows numbers
-    commands.py       the verbs of the command line
+    commands.py    the verbs of the command line
+    notes.py       what a person says about a project: deviations, known issues
+    planning/      Markdown -> Plan, with line numbers; a plan to fill in
+    scaffolding/   `new`: a place and a test for every item
+    checking/      `check`: the rules a project is held against
+    running/       a program in a fresh environment, within limits, under guard
+    judging/       what a run shows, and the cause of what it does not
+    validating/    `validate`, its attempts; `maquette validate RECIPE`
+    reporting/     `report`, written from the records
+    numbers/       numbers in texts that point into records; `lint`
 """

@@ -14,7 +14,7 @@ import typer
 from maquette.errors import UsageError
 
 if TYPE_CHECKING:
-    from maquette.research.sandbox import Limits
+    from maquette.research.running.sandbox import Limits
 
 app = typer.Typer(
     help="From a written plan to a validated, reported experiment.",
@@ -51,7 +51,7 @@ def plan_template() -> None:
 
     Example: maquette research plan template > plan_res.md
     """
-    from maquette.research.template import template
+    from maquette.research.planning.template import template
 
     print(template(), end="")
 
@@ -64,7 +64,7 @@ def plan_check(
 
     Example: maquette research plan check plan_res.md
     """
-    from maquette.research.plan_reading import read_plan
+    from maquette.research.planning.plan_reading import read_plan
 
     read = read_plan(plan)
     for warning in read.warnings:
@@ -94,8 +94,8 @@ def new(
             "Give either --plan PLAN to make a workspace, or --update to add to one what is new in "
             "its own plan_res.md."
         )
-    from maquette.research.scaffold import create
-    from maquette.research.scaffold import update as add_new
+    from maquette.research.scaffolding.scaffold import create
+    from maquette.research.scaffolding.scaffold import update as add_new
 
     for line in add_new(workspace) if plan is None else create(workspace, plan):
         print(line)
@@ -107,7 +107,7 @@ def check(workspace: WorkspaceFolder) -> None:
 
     Example: maquette research check trees
     """
-    from maquette.research.check import check_workspace, failed
+    from maquette.research.checking.check import check_workspace, failed
     from maquette.research.workspace import Workspace
 
     findings = check_workspace(Workspace.open(workspace))
@@ -137,7 +137,7 @@ def validate(
 
     Example: maquette research validate trees
     """
-    from maquette.research.validate import validate as validate_workspace
+    from maquette.research.validating.validate import validate as validate_workspace
     from maquette.research.workspace import Workspace
 
     attempt = validate_workspace(
@@ -163,7 +163,7 @@ def report(
 
     Example: maquette research report trees
     """
-    from maquette.research.report import write_report
+    from maquette.research.reporting.report import write_report
     from maquette.research.workspace import Workspace
 
     for line in write_report(Workspace.open(workspace), draft=draft):
@@ -182,8 +182,8 @@ def lint(
 
     Example: maquette research lint README.md docs
     """
-    from maquette.research.lint import check_numbers
-    from maquette.research.lint import fix as write_numbers
+    from maquette.research.numbers.lint import check_numbers
+    from maquette.research.numbers.lint import fix as write_numbers
 
     checked = check_numbers(paths, strict=strict)
     if fix:
@@ -203,7 +203,7 @@ def limits_of(seconds: float, gib: float, gpu_gib: float | None) -> Limits:
     Raises:
         UsageError: one is not above zero.
     """
-    from maquette.research.sandbox import Limits
+    from maquette.research.running.sandbox import Limits
 
     given = {"--time-limit": seconds, "--memory-limit": gib, "--gpu-memory-limit": gpu_gib}
     for option, value in given.items():

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from maquette.errors import DataError
-from maquette.research.plan import slug
+from maquette.research.planning.plan import slug
 
 DEVIATIONS = "Deviations from Plan"
 KNOWN_ISSUES = "Known Issues"

@@ -1,0 +1,1 @@
+"""`check`: is everything of the plan there, and nothing else; start at check.py, then rules/."""

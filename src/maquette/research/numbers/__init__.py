@@ -1,0 +1,1 @@
+"""Numbers in texts that point into records, and `lint`, which compares them."""

@@ -1,0 +1,1 @@
+"""`report`: ml_res.md from the records; start at report.py."""

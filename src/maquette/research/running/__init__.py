@@ -1,0 +1,1 @@
+"""A program in a fresh environment, within limits and under guard; start at sandbox.py."""

@@ -1,0 +1,1 @@
+"""`new`: from a plan to a project with a place and a test for every item; start at scaffold.py."""

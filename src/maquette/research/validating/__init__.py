@@ -1,0 +1,1 @@
+"""`validate`: a project's tests and a short run, kept as an attempt; start at validate.py."""
