@@ -97,6 +97,11 @@ def crashed(message: str, place: str = "/w/project/model/net.py:12", code: int =
             "Path(__file__).parent",
         ),
         (
+            "FileNotFoundError: no wine.csv in the mirror (see the README)",
+            "a file is missing at model/net.py:12: FileNotFoundError: no wine.csv in the mirror",
+            "Path(__file__).parent",
+        ),
+        (
             "urllib.error.URLError: <urlopen error [Errno -2] Name or service not known>",
             "a download failed",
             "RESEARCH_MIRROR",

@@ -256,6 +256,26 @@ def test_the_program_ends_with_the_one_that_watches_it(tmp_path, end):
         assert "KeyboardInterrupt" in error
 
 
+def test_a_relative_folder_of_data_is_the_one_beside_the_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAQUETTE_DATA_MIRROR", "mirror")
+    monkeypatch.setenv("RESEARCH_MIRROR", "https://example.org/data")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "run.py").write_text(
+        "import os\nprint(os.environ['MAQUETTE_DATA_MIRROR'], os.environ['RESEARCH_MIRROR'])\n"
+    )
+    seen = run_watched(
+        [sys.executable, "run.py"],
+        cwd=project,
+        environment={},
+        limits=Limits(seconds=60),
+        allowed=[project],
+        folder=tmp_path / "seen",
+    )
+    assert seen.stdout_tail == f"{tmp_path / 'mirror'} https://example.org/data\n"
+
+
 def test_a_module_runs_as_python_runs_it(tmp_path):
     (tmp_path / "talk.py").write_text("import sys\nprint(sys.argv[1:], __name__, sys.path[0])\n")
     seen = run_watched(

@@ -90,8 +90,13 @@ CAUSES: tuple[tuple[str, str], ...] = (
         "or torch.no_grad().",
     ),
     (
-        r"FileNotFoundError: .*?(?P<a>'[^']*'|\"[^\"]*\"|\S+)$",
+        r"FileNotFoundError: .*?No such file or directory: (?P<a>'[^']*'|\"[^\"]*\"|\S+)",
         "there is no file {a}, asked for at {where}; build paths from the project's folder "
+        "(Path(__file__).parent), and download what is missing.",
+    ),
+    (
+        r"FileNotFoundError: ",
+        "a file is missing at {where}: {error}. Build paths from the project's folder "
         "(Path(__file__).parent), and download what is missing.",
     ),
     (

@@ -174,6 +174,9 @@ def _watch(tree: Tree, limits: Limits, outputs: Sequence[int]) -> Ended:
 def _environment(given: Mapping[str, str], caches: Path | None) -> dict[str, str]:
     """Return what a program finds in its environment; output comes at once, and in UTF-8."""
     kept = {name: value for name, value in os.environ.items() if name not in _DISTURBING}
+    for name in DATA:  # relative to where the user stands, and the program starts elsewhere
+        if kept.get(name) and "://" not in kept[name]:
+            kept[name] = str(Path(kept[name]).absolute())
     fresh = dict.fromkeys(_CACHES, str(caches)) if caches else {}
     return {**kept, **fresh, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", **given}
 
