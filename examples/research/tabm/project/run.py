@@ -1,7 +1,4 @@
-"""Train three models on two tables, on the same splits, and write run.json.
-
-Does everything work: python run.py --epochs 2. The experiment: python run.py --seeds 5.
-"""
+"""Train three models on two tables, on the same splits, and write run.json; see README.md."""
 
 import argparse
 import shlex
@@ -12,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from data.dataset import load_adult, load_wine_quality
-from data.preprocess import Part, Split, prepare
+from data.preprocess import Split, prepare
 from model.boosted_trees import BoostedTrees
 from model.mlp import MLP
 from model.tabm import TabM
@@ -30,10 +26,8 @@ NETWORKS = {"mlp": MLP, "tabm": TabM}
 NETWORK_RATES, TREE_RATES = (0.0005, 0.002, 0.008), (0.03, 0.1, 0.3)
 
 
-def fit(
-    name: str, split: Split, rate: float, epochs: int, seed: int
-) -> tuple[dict[str, Any], Callable[[Part], np.ndarray]]:
-    """Train a model once; return facts for the record, and what gives its probabilities."""
+def fit(name: str, split: Split, rate: float, epochs: int, seed: int) -> tuple[dict, Callable]:
+    """Train a model once; return facts for the record, and what gives probabilities."""
     if name == "trees":
         trees = BoostedTrees(split, rate, seed)
         return {"losses": [], "rounds": trees.trees.n_iter_}, trees.probabilities
@@ -47,11 +41,10 @@ def fit(
 def compete(name: str, split: Split, epochs: int, seed: int) -> dict[str, Any]:
     """Fit with each learning rate; only the best on the validation rows meets the test rows."""
     begin = time.perf_counter()
-    tried, scores = {}, {}
-    for rate in NETWORK_RATES if name in NETWORKS else TREE_RATES:
-        tried[rate] = fit(name, split, rate, epochs, seed)
-        scores[rate] = log_loss(split.valid.y.numpy(), tried[rate][1](split.valid))
-    rate = min(scores, key=lambda rate: scores[rate])
+    rates, y = NETWORK_RATES if name in NETWORKS else TREE_RATES, split.valid.y.numpy()
+    tried = {rate: fit(name, split, rate, epochs, seed) for rate in rates}
+    scores = {rate: log_loss(y, predict(split.valid)) for rate, (_, predict) in tried.items()}
+    rate = min(rates, key=lambda rate: scores[rate])
     facts, predict = tried[rate]
     return {
         **facts,

@@ -1,1 +1,0 @@
-"""From the files to rows that a model can read."""

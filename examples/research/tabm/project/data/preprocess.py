@@ -1,9 +1,6 @@
-"""From a table to one split of it, in the forms that networks and trees read.
+"""One split of a table as networks and trees read it; only training rows are fitted to."""
 
-Everything that is fitted here is fitted to the training rows alone.
-"""
-
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +10,7 @@ from torch import Tensor
 from data.dataset import Table
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Some rows of a table."""
 
     x: Tensor  # (rows, features) float32, for networks: normal numbers, a column per category
@@ -22,8 +18,7 @@ class Part:
     y: Tensor  # (rows,) int64
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """The rows of one seed to train on, to choose on and to test on."""
 
     train: Part
@@ -44,8 +39,8 @@ def prepare(table: Table, seed: int) -> Split:
     """Split a table and encode it."""
     splits = split_rows(table.groups, seed)
     numbers, categories = table.numbers[splits[0]], table.categories[splits[0]]
-    num_quantiles = max(min(len(numbers) // 30, 1000), 10)
-    to_normal = QuantileTransformer(n_quantiles=num_quantiles, output_distribution="normal")
+    count = max(min(len(numbers) // 30, 1000), 10)
+    to_normal = QuantileTransformer(n_quantiles=count, output_distribution="normal", subsample=None)
     # Without the noise, a value as frequent as a capital gain of 0 would land at the very edge.
     to_normal.fit(numbers + np.random.default_rng(seed).normal(scale=1e-5, size=numbers.shape))
     to_columns = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(categories)
@@ -58,5 +53,4 @@ def prepare(table: Table, seed: int) -> Split:
         raw = np.hstack([numbers, to_codes.transform(categories)])
         return Part(torch.tensor(x, dtype=torch.float32), raw, torch.tensor(table.y[rows]))
 
-    classes = int(table.y.max()) + 1
-    return Split(*(part(rows) for rows in splits), classes=classes, numbers=numbers.shape[1])
+    return Split(*(part(rows) for rows in splits), int(table.y.max()) + 1, numbers.shape[1])

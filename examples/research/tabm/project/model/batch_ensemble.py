@@ -9,7 +9,10 @@ from torch.nn import functional
 
 
 class BatchEnsemble(nn.Module):
-    r"""Member i computes $$ l_i(x) = s_i \odot W (r_i \odot x) + b_i $$ with one W for all."""
+    r"""One weight matrix W for all members; vectors r, s and a bias b of each member's own.
+
+    $$ l_i(x) = s_i \odot W (r_i \odot x) + b_i $$
+    """
 
     def __init__(self, inputs: int, outputs: int, members: int, *, random_signs: bool) -> None:
         super().__init__()
@@ -18,9 +21,8 @@ class BatchEnsemble(nn.Module):
         self.bias = nn.Parameter(linear.bias.detach().repeat(members, 1))  # (K, O), equal at first
         self.s = nn.Parameter(torch.ones(members, outputs))
         r = torch.ones(members, inputs)
-        if random_signs:  # in the first layer, or members would start alike
-            r = r.bernoulli_(0.5) * 2 - 1
-        self.r = nn.Parameter(r)
+        # Random signs in the first layer: without them the members would start alike.
+        self.r = nn.Parameter(r.bernoulli_(0.5) * 2 - 1 if random_signs else r)
 
     def forward(self, x_BKI: Tensor) -> Tensor:
         """Map each member's own features, (B, K, I) -> (B, K, O)."""

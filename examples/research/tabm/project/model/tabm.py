@@ -17,8 +17,7 @@ class TabM(nn.Module):
 
     $$ \hat{p}(x) = \frac{1}{k} \sum_{i=1}^{k} \mathrm{softmax}(z_i(x)) $$
 
-    `forward` returns the z_i: the loss is of each member, and `testing.evaluator.probabilities`
-    takes the mean.
+    `forward` returns the z_i, as the loss is of each; `testing.evaluator` takes the mean.
     """
 
     def __init__(

@@ -15,7 +15,8 @@ def test_adult_is_read_whole(adult):
 
 
 def test_encodings_are_fitted_to_the_training_rows_alone(adult):
-    split = prepare(adult, seed=0)
+    split, again = (prepare(adult, seed=0) for _ in range(2))
+    assert split.train.x.equal(again.train.x)
     assert split.numbers == 5
     assert split.classes == 2
     assert np.isfinite(split.train.raw).all()

@@ -1,1 +1,0 @@
-"""The loss and the loop that lowers it."""

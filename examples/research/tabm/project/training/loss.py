@@ -10,8 +10,7 @@ def mean_loss(logits_BKC: Tensor, y_B: Tensor) -> Tensor:
     $$ L = \frac{1}{k} \sum_{i=1}^{k} \ell(y, z_i) $$
     $$ \ell(y, z) = -\log \mathrm{softmax}(z)_y $$
 
-    Logits are (B rows, K members, C classes), targets (B,) int64. The loss of the mean prediction
-    would be another one: it excuses a member where the others are right.
+    Rows B, members K, classes C. The loss of the mean would excuse members that err.
     """
     members = logits_BKC.shape[1]
     return functional.cross_entropy(logits_BKC.flatten(0, 1), y_B.repeat_interleave(members))
