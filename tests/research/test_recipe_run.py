@@ -10,11 +10,13 @@ from maquette.cli import main
 from maquette.data.catalogue import CATALOGUE
 from maquette.errors import RecipeError, UsageError
 from maquette.recipe import read_recipe
+from maquette.research.judging.metric_checks import expected_sha256
 from maquette.research.running.sandbox import Limits
 from maquette.research.validating.recipe_run import (
     METRICS,
     _changes,
     _digest,
+    _plan,
     data_source,
     run_record,
     validate_recipe,
@@ -110,6 +112,14 @@ def test_the_catalogue_gives_the_checksum():
 
     assert data_source(recipe) == "catalogue:adult"
     assert _digest(recipe, {}) == CATALOGUE["adult"].sha256
+
+
+@pytest.mark.parametrize("name", ["digits", "adult", "pcb_defects"])
+def test_data_of_the_catalogue_are_checked_where_they_come_in(name):
+    """An archive is unpacked once, so no later run reads the file that has the checksum."""
+    recipe = read_recipe(ROOT / "configs" / f"{name}.yaml", [])
+    (item,) = _plan(Path("recipe.yaml"), recipe, None).of_kind("dataset")
+    assert expected_sha256(item) == (None, True)
 
 
 def test_warm_up_shrinks_with_the_epochs():

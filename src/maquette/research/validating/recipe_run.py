@@ -212,11 +212,14 @@ def data_source(recipe: Recipe) -> str:
 
 def _plan(path: Path, recipe: Recipe, record: RunRecord | None) -> Plan:
     """Return what a recipe promises, as a plan: its data, its model, the metric of its kind."""
+    from maquette.data.catalogue import PREFIX
+
     measured = record.trainings[0].metrics if record is not None else {}
     metrics = [name for name in METRICS if name in measured]
     items = (
-        # Without a checksum: the data are checked where a recipe opens them.
-        _item("dataset", recipe.name, {"source": data_source(recipe)}),
+        # Without a checksum: what the catalogue brings is checked when it comes, and an archive is
+        # not opened again once it is unpacked.
+        _item("dataset", recipe.name, {"source": data_source(recipe).removeprefix(PREFIX)}),
         _item("model", recipe.model.name, {}),
         *(_item("metric", name, METRICS[name]) for name in metrics[-1:]),
     )
